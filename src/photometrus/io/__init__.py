@@ -1,0 +1,1 @@
+"""The only rooms with doors to the outside: files, archives, catalogues, programs."""

@@ -1,0 +1,188 @@
+"""Every name on disk, built and parsed.
+
+The tree of one observation (one field, date and band), which users know by heart::
+
+    PARENT/C1/01599131C1.ramp.fits                     ramps as downloaded
+    PARENT/C1_astrom/01599131C1.ramp.new               the same with a first WCS
+    PARENT/C1_FF/01599131C1.flat.fits                  trimmed and flat-fielded
+    PARENT/C1_sub/01599131C1.sky.flat.fits .cat .head  sky-subtracted, sources, solution
+    PARENT/C1_sub/old/01599131C1.sky.flat.head         the WCS before refinement
+    PARENT/sky/sky.Open-J.01599131-01599173.C1.fits
+    PARENT/stack/coadd.Open-J.<first>-<last>.C1.fits.fz  .wcs  weight....fits
+    PARENT/ramp_fit_log_2024-06-06.dat  .clean.dat  run.json  config.toml
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from photometrus.errors import UsageError
+from photometrus.instrument import filters_of
+
+RAMP_NAME = re.compile(r"(?P<serial>\d{8})C(?P<chip>[1-4])(?=\.)")
+
+
+@dataclass(frozen=True, order=True)
+class RampId:
+    """A ramp's serial number (of its first raw frame) and its chip."""
+
+    serial: int
+    chip: int
+
+    def __str__(self) -> str:
+        return f"{self.serial:08d}C{self.chip}"
+
+    def on_chip(self, chip: int) -> "RampId":
+        """The ramp that another chip took at the same time."""
+        return RampId(self.serial, chip)
+
+    @property
+    def folder(self) -> str:
+        """The archive's folder of a thousand serials, e.g. ``01599000``."""
+        return f"{self.serial // 1000 * 1000:08d}"
+
+
+def parse_ramp(name: str) -> RampId:
+    """The ramp that a file name belongs to, whatever stage of the reduction it is at.
+
+    Raises UsageError when the name is not one of ours.
+    """
+    match = RAMP_NAME.match(Path(name).name)
+    if match is None:
+        raise UsageError(f"{name}: not a ramp's name; expected 8 digits, C, chip: 01599131C1...")
+    return RampId(int(match["serial"]), int(match["chip"]))
+
+
+def parse_date(text: str) -> date:
+    """The date from ``yyyymmdd`` or ISO ``yyyy-mm-dd``; UsageError otherwise."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"date {text!r}: expected yyyymmdd, for example 20240606") from None
+
+
+def log_name(night: date) -> str:
+    """The night log as the observatory calls it."""
+    return f"ramp_fit_log_{night.isoformat()}.dat"
+
+
+def clean_log_name(night: date) -> str:
+    """The night log after cleaning."""
+    return f"ramp_fit_log_{night.isoformat()}.clean.dat"
+
+
+def flat_name(band: str, night: date, chip: int) -> str:
+    """A master flat in the flat store."""
+    return f"mflat.{band}.{night:%Y%m%d}.C{chip}.fits"
+
+
+FLAT_NAME = re.compile(r"mflat\.(?P<band>[A-Z]\w*)\.(?P<date>\d{8})\.C(?P<chip>[1-4])\.fits$")
+
+
+def default_parent(target: str, night: date, band: str) -> Path:
+    """Where an observation goes when no ``-parent`` is given."""
+    return Path(f"{target}_{night:%Y%m%d}") / band
+
+
+@dataclass(frozen=True)
+class Products:
+    """The product tree of one observation below `root`."""
+
+    root: Path
+    band: str
+
+    @property
+    def filters(self) -> str:
+        """The two filter wheels as they stand in names: ``Open-J``, ``Z-Open``."""
+        return "-".join(filters_of(self.band))
+
+    def ramps(self, chip: int) -> Path:
+        """Folder of the ramps as downloaded."""
+        return self.root / f"C{chip}"
+
+    def astrom(self, chip: int) -> Path:
+        """Folder of the ramps with a first WCS."""
+        return self.root / f"C{chip}_astrom"
+
+    def flattened(self, chip: int) -> Path:
+        """Folder of the trimmed, flat-fielded frames."""
+        return self.root / f"C{chip}_FF"
+
+    def subtracted(self, chip: int) -> Path:
+        """Folder of the sky-subtracted frames with their catalogues and solutions."""
+        return self.root / f"C{chip}_sub"
+
+    def before_refinement(self, chip: int) -> Path:
+        """Folder of the astrometry before refinement."""
+        return self.subtracted(chip) / "old"
+
+    def ramp(self, ramp: RampId) -> Path:
+        """The ramp itself, e.g. ``C1/01599131C1.ramp.fits``."""
+        return self.ramps(ramp.chip) / f"{ramp}.ramp.fits"
+
+    def placed(self, ramp: RampId) -> Path:
+        """The ramp with its first WCS."""
+        return self.astrom(ramp.chip) / f"{ramp}.ramp.new"
+
+    def flat_fielded(self, ramp: RampId) -> Path:
+        """The trimmed, flat-fielded frame."""
+        return self.flattened(ramp.chip) / f"{ramp}.flat.fits"
+
+    def sky_subtracted(self, ramp: RampId) -> Path:
+        """The sky-subtracted frame."""
+        return self.subtracted(ramp.chip) / f"{ramp}.sky.flat.fits"
+
+    def sources(self, ramp: RampId) -> Path:
+        """The frame's sources as FITS_LDAC."""
+        return self.sky_subtracted(ramp).with_suffix(".cat")
+
+    def head(self, ramp: RampId) -> Path:
+        """The frame's solution as a SCAMP/SWarp header."""
+        return self.sky_subtracted(ramp).with_suffix(".head")
+
+    def old_head(self, ramp: RampId) -> Path:
+        """The frame's WCS before refinement."""
+        return self.before_refinement(ramp.chip) / self.head(ramp).name
+
+    def span(self, ramps: list[RampId]) -> str:
+        """``Open-J.<first>-<last>.C1``: what names a sky or a stack."""
+        serials = [ramp.serial for ramp in ramps]
+        return f"{self.filters}.{min(serials):08d}-{max(serials):08d}.C{ramps[0].chip}"
+
+    def sky(self, ramps: list[RampId]) -> Path:
+        """The sky made from `ramps`."""
+        return self.root / "sky" / f"sky.{self.span(ramps)}.fits"
+
+    def coadd(self, ramps: list[RampId], *, compressed: bool = True) -> Path:
+        """The stack of `ramps`."""
+        end = "fits.fz" if compressed else "fits"
+        return self.root / "stack" / f"coadd.{self.span(ramps)}.{end}"
+
+    def coadd_wcs(self, ramps: list[RampId]) -> Path:
+        """The stack's WCS as a header-only FITS file."""
+        return self.root / "stack" / f"coadd.{self.span(ramps)}.wcs"
+
+    def weight(self, ramps: list[RampId]) -> Path:
+        """The stack's weight map (inverse variance)."""
+        return self.root / "stack" / f"weight.{self.span(ramps)}.fits"
+
+    @property
+    def run_record(self) -> Path:
+        """What was done, to what, and how well."""
+        return self.root / "run.json"
+
+    @property
+    def config(self) -> Path:
+        """The configuration that was effective."""
+        return self.root / "config.toml"
+
+    @property
+    def failed_downloads(self) -> Path:
+        """What the archive did not give."""
+        return self.root / "failed_downloads_list.txt"
+
+    def ramps_on_disk(self, chip: int) -> list[RampId]:
+        """The ramps of a chip that are there, in order of serial."""
+        found = sorted(self.ramps(chip).glob("*.ramp.fits"))
+        return sorted(parse_ramp(path.name) for path in found)

@@ -1,0 +1,1 @@
+"""One science step per file: its config and pure functions."""
