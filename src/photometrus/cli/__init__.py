@@ -1,0 +1,69 @@
+"""The command line: words to values, values to ONE call of a recipe; the only room that prints."""
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+
+from photometrus import __version__
+from photometrus.cli import parser
+from photometrus.errors import PhotometrusError, UsageError
+
+DONE, FAILED, USAGE, LOSSES, INTERRUPTED = 0, 1, 2, 3, 130
+SECRET = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command of `argv` (default: the process's); its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 is no reason to fail
+    try:
+        return _run(words)
+    except PhotometrusError as error:
+        _complain(error)
+        return USAGE if isinstance(error, UsageError) else FAILED
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; type the same command to go on\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever reads us, head for example, has enough; Python's own last flush must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _run(words: list[str]) -> int:
+    if not words:
+        sys.stdout.write(parser.short_help())
+        return DONE
+    if words[0].lstrip("-") in ("h", "help") and words[0].startswith("-"):
+        sys.stdout.write(parser.long_help(__version__))
+        return DONE
+    if words[0] in ("-version", "--version", "-V"):
+        sys.stdout.write(f"photometrus {__version__}\n")
+        return DONE
+    command, rest = parser.find_command(words)
+    try:
+        given = parser.parse(command, rest)
+    except SystemExit:  # argparse has printed the help
+        return DONE
+    # What does the work takes a second to import: not before it is clear that there is work.
+    from photometrus.cli import run
+    from photometrus.cli.show import Screen
+
+    screen = Screen(quiet="quiet" in given, verbose="verbose" in given)
+    with screen.listening():
+        return getattr(run, command.runner)(command, given, screen, retold(words))
+
+
+def retold(words: Sequence[str]) -> str:
+    """The command as it was typed, for the record; without passwords."""
+    return SECRET.sub(r"\1:***@", shlex.join(["photometrus", *words]))
+
+
+def _complain(error: PhotometrusError) -> None:
+    from photometrus.cli.show import clean
+
+    sys.stderr.write(f"{clean(error)}\n")

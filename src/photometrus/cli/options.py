@@ -1,0 +1,233 @@
+"""An option of the command line as a row: its name, how its text is read, where it goes."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from photometrus.errors import nearest
+from photometrus.instrument import CHIPS, DEFAULT_ROTATOR_DEG, band_named
+from photometrus.products import parse_date
+
+ANGLE = re.compile(r"(?P<number>[-+]?[0-9.]+(e[-+]?\d+)?)\s*(?P<unit>deg|d|arcsec|as|\")?", re.I)
+ALL_CHIPS = ",".join(map(str, CHIPS))
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option.
+
+    name : without dashes; ``-name`` and ``--name`` are the same
+    words : what it does, for the help
+    shown : what stands for its value in the help; empty for a switch, which takes none
+    read : makes the value from its text; raises ValueError with the rest of a sentence
+    key : where it goes in the Config; empty when it belongs to the command itself
+    value : what a switch stands for
+    default : what holds without it, for the help; a key's is compared with the Config in a test
+    needed : the command cannot do without it
+    """
+
+    name: str
+    words: str
+    shown: str = ""
+    read: Callable[[str], Any] = str
+    key: str = ""
+    value: Any = True
+    default: str = ""
+    needed: bool = False
+
+
+def night(text: str) -> date:
+    """A date, ``yyyymmdd`` or ISO."""
+    return parse_date(text)
+
+
+def band(text: str) -> str:
+    """A band of PRIME."""
+    return band_named(text).name
+
+
+def chips(text: str) -> tuple[int, ...]:
+    """Chip numbers from ``1,3``: in order, each once."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) in CHIPS for part in parts):
+        raise ValueError(f"PRIME has chips {ALL_CHIPS}; write for example -chip 1,3")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+def angle(text: str) -> float:
+    """Degrees from ``48``, ``-45.7``, ``48deg`` or ``172800arcsec``."""
+    match = ANGLE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("expected degrees, for example 48, or 172800arcsec")
+    degrees = float(match["number"])
+    unit = (match["unit"] or "deg").lower()
+    if unit in ("arcsec", "as", '"'):
+        degrees /= 3600.0
+    if abs(degrees) > 360:
+        raise ValueError(f"more than a turn in degrees; did you mean {match['number']}arcsec?")
+    return degrees
+
+
+def number(text: str) -> float:
+    """A finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError("expected a number") from None
+    if value != value or value in (float("inf"), float("-inf")):
+        raise ValueError("expected a finite number")
+    return value
+
+
+def positive(text: str) -> float:
+    """A number above zero."""
+    value = number(text)
+    if value <= 0:
+        raise ValueError("expected a number above 0")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number, 0 or more."""
+    if not text.isdecimal():
+        raise ValueError("expected a whole number, 0 or more")
+    return int(text)
+
+
+def pair(text: str) -> tuple[float, float]:
+    """Two numbers with a comma between."""
+    parts = text.split(",")
+    if len(parts) != 2:
+        raise ValueError("expected two numbers with a comma between, for example 1.2,1.7")
+    return number(parts[0]), number(parts[1])
+
+
+def optional(text: str) -> float | None:
+    """A number, or ``none``."""
+    return None if text.lower() == "none" else number(text)
+
+
+def folder(text: str) -> Path:
+    """A folder that is there or can be made."""
+    path = Path(text).expanduser()
+    if path.exists() and not path.is_dir():
+        raise ValueError("expected a folder, this is a file")
+    return path
+
+
+def file(text: str) -> Path:
+    """A file that is there."""
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise ValueError("no such file")
+    return path
+
+
+def file_text(text: str) -> str:
+    """A file that is there, as the Config holds it."""
+    return str(file(text))
+
+
+def folder_text(text: str) -> str:
+    """A folder, as the Config holds it."""
+    return str(folder(text))
+
+
+def path(text: str) -> Path:
+    """A file or folder."""
+    return Path(text).expanduser()
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Reads one of some words."""
+
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"expected {', '.join(choices)}{nearest(text, choices)}")
+        return text
+
+    return read
+
+
+def spelled(option: Option) -> str:
+    """The option as it is typed, with what stands for its value."""
+    return f"-{option.name} {option.shown}".strip()
+
+
+def overrides(options: Sequence[Option], given: dict[str, Any]) -> dict[str, Any]:
+    """The options that go into the Config, as a nested dict."""
+    nested: dict[str, Any] = {}
+    for option in options:
+        if option.key and option.name in given:
+            section, key = option.key.split(".")
+            nested.setdefault(section, {})[key] = given[option.name]
+    return nested
+
+
+DATE = Option("date", "night of the observation (ISO 2024-06-06, too)", "YYYYMMDD", night)
+TARGET = Option("target", "field, as the log's OBJNAME calls it", "FIELD")
+BAND = Option("band", "filter: Z, Y, J or H", "BAND", band)
+CHIP = Option("chip", "chips, with commas between", "1,2,3,4", chips, default=ALL_CHIPS)
+ROTATOR = Option(
+    "rot_val", "rotator offset where the header's is unreadable; degrees, or 172800arcsec",
+    "DEG", angle, "run.rotator_deg", default=f"{DEFAULT_ROTATOR_DEG:g}",
+)  # fmt: skip
+ARCHIVE = Option(
+    "archive", "where the ramps are: a folder, http(s)://..., sftp://user@host/...",
+    "URL", str, "input.archive", default="$PHOTOMETRUS_ARCHIVE",
+)  # fmt: skip
+FTYPE = Option(
+    "ftype", "kind of file: ramp, real_time_ramp, ramp_fz, raw, raw_fz",
+    "KIND", one_of("ramp", "real_time_ramp", "ramp_fz", "raw", "raw_fz"), "input.ftype",
+    default="ramp",
+)  # fmt: skip
+CATALOG = Option(
+    "catalog", "reference stars: a file with RAJ2000, DEJ2000, Jmag..., a survey's name, or none",
+    "WHICH", str, "input.catalog", default="2MASS",
+)  # fmt: skip
+FLAT_DIR = Option(
+    "flat_dir", "store of master flats, mflat.<band>.<date>.C<chip>.fits",
+    "DIR", folder_text, "input.flat_dir", default="$PHOTOMETRUS_FLATS, or your data folder",
+)  # fmt: skip
+SKY_OVERRIDE = Option(
+    "sky_override", "subtract this sky instead of making one",
+    "FILE", file_text, "input.sky_override",
+)  # fmt: skip
+SIGMA = Option(
+    "sigma", "clipping of the sky, in units of a pixel's scatter among the frames",
+    "S", positive, "sky.clip_sigma", default="3",
+)  # fmt: skip
+ENGINE = Option(
+    "engine", "native, or astromatic: the real SExtractor, SCAMP and SWarp",
+    "NAME", one_of("native", "astromatic"), "run.engine", default="native",
+)  # fmt: skip
+KEEP = Option(
+    "keep", "all products, or final: sky, stack and logs only",
+    "WHAT", one_of("all", "final"), "run.keep", default="all",
+)  # fmt: skip
+PARALLEL = Option("parallel", "process the chips at once", key="run.parallel")
+THREADS = Option(
+    "threads", "threads per chip; 0: as many as there are cores",
+    "N", count, "run.threads", default="0",
+)  # fmt: skip
+NO_SHIFT = Option(
+    "no_shift", "believe the pointing, do not search for the field",
+    key="run.search_pointing", value=False,
+)  # fmt: skip
+NO_FF = Option("no_FF", "do not divide by a flat", key="run.flat_field", value=False)
+ASTROMNET = Option(
+    "astromnet", "refine with the real astrometry.net, when it is better", key="run.astrometry_net"
+)
+NET_REFINE = Option("net_refine", "the same as -astromnet", key="run.astrometry_net")
+COMPRESS = Option(
+    "compress", "write the stack as .fits.fz (this is the default)", key="run.compress"
+)
+NO_COMPRESS = Option("no_compress", "write the stack as .fits", key="run.compress", value=False)
+CONFIG = Option("config", "settings that hold where no option is given", "FILE.toml", file)
+VERBOSE = Option("verbose", "tell also what goes well")
+QUIET = Option("quiet", "tell only what goes wrong")
+HELP = Option("h", "this help")
+COMMON = (CONFIG, VERBOSE, QUIET, HELP)

@@ -1,0 +1,224 @@
+"""From the words of the command line to a command and its values, with errors that teach.
+
+``argparse`` reads the values and lays out the help. What it would do to single-dash options -
+abbreviate them, take ``-45.7arcsec`` for an option, say ``unrecognized arguments`` - is settled
+before it sees them: `tidied` brings every option into the form ``-name=value``.
+"""
+
+import argparse
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from functools import partial
+from typing import Any, NoReturn
+
+from photometrus.cli.commands import COMMANDS, GROUPS, SAMPLE, Command, members, overview
+from photometrus.cli.options import Option, spelled
+from photometrus.errors import PhotometrusError, UsageError, nearest
+
+NUMBER = re.compile(r"-[0-9.]")
+OTHER_WORDS = {
+    "filter": "band", "filt": "band", "object": "target", "objname": "target", "field": "target",
+    "rot": "rot_val", "rotoff": "rot_val", "catalogue": "catalog", "survey": "catalog",
+    "help": "h", "night": "date", "url": "archive", "astrometrynet": "astromnet",
+    "noflat": "no_FF", "no_flat": "no_FF",
+}  # fmt: skip
+"""What else people call an option."""
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 failed, 2 the command was wrong, 3 done with losses (in a table)"
+)
+
+
+def find_command(words: Sequence[str]) -> tuple[Command, list[str]]:
+    """The command that the first words name, and the words after it; UsageError otherwise."""
+    first, rest = words[0], list(words[1:])
+    if first in COMMANDS:
+        return COMMANDS[first], rest
+    if first in GROUPS:
+        steps = members(first)
+        if not rest or rest[0].startswith("-"):
+            raise UsageError(f"photometrus {first}: which step? {', '.join(steps)}")
+        if rest[0] in steps:
+            return COMMANDS[f"{first} {rest[0]}"], rest[1:]
+        raise UsageError(
+            f"photometrus {first}: no step {rest[0]!r}; there are {', '.join(steps)}"
+            f"{nearest(rest[0], steps)}"
+        )
+    if first.startswith("-"):
+        raise UsageError(f"{first!r} before the command; write for example: {SAMPLE}")
+    names = [name for name, _ in overview()]
+    for group in GROUPS:
+        if first in members(group):
+            raise UsageError(f"no command {first!r}; did you mean '{group} {first}'?")
+    raise UsageError(f"no command {first!r}; there are {', '.join(names)}{nearest(first, names)}")
+
+
+def tidied(command: Command, words: Sequence[str]) -> list[str]:
+    """The words with every option as ``-name`` or ``-name=value``.
+
+    Raises UsageError with the nearest right spelling for what is no option, has lost its dash or
+    lacks its value.
+    """
+    options = {option.name: option for option in command.options} | {"help": _help(command)}
+    out: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-") or NUMBER.match(word):
+            raise UsageError(_stray(command, options, word, rest, out))
+        name, equals, value = word.lstrip("-").partition("=")
+        option = options.get(name)
+        if option is None:
+            raise UsageError(_unknown(command, options, word.partition("=")[0], name))
+        if not option.shown:
+            if equals:
+                raise UsageError(f"photometrus {command.name}: -{name} takes no value")
+            out.append(f"-{option.name}")
+            continue
+        if not equals:
+            if not rest or (rest[0].startswith("-") and not NUMBER.match(rest[0])):
+                raise UsageError(f"photometrus {command.name}: no value; write {spelled(option)}")
+            value = rest.pop(0)
+        if not value.strip():
+            raise UsageError(f"photometrus {command.name}: empty value; write {spelled(option)}")
+        out.append(f"-{option.name}={value}")
+    return out
+
+
+def _help(command: Command) -> Option:
+    return next(option for option in command.options if option.name == "h")
+
+
+def _stray(
+    command: Command, options: dict[str, Option], word: str, rest: list[str], done: list[str]
+) -> str:
+    """What to say of a word that stands where an option should."""
+    where = f"photometrus {command.name}"
+    meant = _meant(word, options, cutoff=0.75)
+    if meant is not None:
+        value = rest[0] if rest and meant.shown and not rest[0].startswith("-") else meant.shown
+        return f"{where}: {word!r} has no dash; did you mean '{f'-{meant.name} {value}'.strip()}'?"
+    before = done[-1].replace("=", " ", 1) if done else ""
+    hint = (
+        f" after {before!r}; a value with blanks needs quotes" if "=" in "".join(done[-1:]) else ""
+    )
+    return (
+        f"{where}: what is {word!r}{hint}? Options begin with a dash, for example: {command.sample}"
+    )
+
+
+def _unknown(command: Command, options: dict[str, Option], word: str, name: str) -> str:
+    """What to say of an option that is none of this command's."""
+    where = f"photometrus {command.name}"
+    meant = _meant(name, options, cutoff=0.55)
+    if meant is not None:
+        return f"{where}: no option {word!r}; did you mean '{spelled(meant)}'?"
+    others = [c.name for c in COMMANDS.values() if any(o.name == name for o in c.options)]
+    hint = f"it belongs to {' and '.join(others[:3])}; " if others else ""
+    return f"{where}: no option {word!r}; {hint}photometrus {command.name} -h lists them"
+
+
+def _meant(word: str, options: dict[str, Option], *, cutoff: float) -> Option | None:
+    """The option that a misspelled word probably stands for."""
+    name = word.lower().replace("-", "_")
+    name = OTHER_WORDS.get(name, name)
+    by_lower = {known.lower(): option for known, option in options.items()}
+    close = get_close_matches(name, by_lower, n=1, cutoff=cutoff)
+    return by_lower[close[0]] if close else None
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are ours."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError; `tidied` leaves nothing that gets here but a bug."""
+        raise UsageError(f"{self.prog}: {message}")
+
+
+def build(command: Command) -> Parser:
+    """The parser of one command."""
+    needed = " ".join(spelled(option) for option in command.options if option.needed)
+    parser = Parser(
+        prog=f"photometrus {command.name}",
+        usage=f"photometrus {command.name} {needed} [options]",
+        description=f"{command.about}\n\n  {command.sample}",
+        epilog=command.after,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=26, width=96
+        ),
+        add_help=False,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    for title, options in command.groups.items():
+        group = parser.add_argument_group(title)
+        for option in options:
+            _add(group, option, command)
+    return parser
+
+
+def _add(group: Any, option: Option, command: Command) -> None:
+    words = option.words.replace("%", "%%")
+    if option.needed:
+        words += " (needed)"
+    elif option.default:
+        words += f" (default: {option.default})"
+    names = [f"-{option.name}"]
+    if option.name == "h":
+        group.add_argument(*names, action="help", help=words)
+    elif option.shown:
+        read = partial(read_value, option, command)
+        group.add_argument(*names, dest=option.name, metavar=option.shown, type=read, help=words)
+    else:
+        group.add_argument(
+            *names, dest=option.name, action="store_const", const=option.value, help=words
+        )
+
+
+def read_value(option: Option, command: Command, text: str) -> Any:
+    """The value of an option from its text; UsageError that names both."""
+    where = f"photometrus {command.name}: -{option.name}"
+    try:
+        return option.read(text)
+    except PhotometrusError as error:
+        raise UsageError(f"{where}: {error}") from None
+    except ValueError as error:
+        raise UsageError(f"{where} {text!r}: {error}") from None
+
+
+def parse(command: Command, words: Sequence[str]) -> dict[str, Any]:
+    """The values that were given, by the names of their options.
+
+    Raises UsageError; SystemExit(0) after printing the help that was asked for.
+    """
+    given = vars(build(command).parse_args(tidied(command, words)))
+    missing = [option for option in command.options if option.needed and option.name not in given]
+    if missing:
+        names = " and ".join(f"-{option.name}" for option in missing)
+        raise UsageError(
+            f"photometrus {command.name}: {names} missing; for example: {command.sample}"
+        )
+    return given
+
+
+def short_help() -> str:
+    """The overview: ten lines."""
+    lines = ["photometrus: from a night of PRIME ramps to calibrated, stacked images"]
+    lines += [f"  {name:9s} {summary}" for name, summary in overview()]
+    lines.append("photometrus COMMAND -h explains; photometrus -h tells more")
+    return "\n".join(lines) + "\n"
+
+
+def long_help(version: str) -> str:
+    """The overview, with how to begin and what holds for all commands."""
+    lines = [f"photometrus {version}", short_help(), "To begin:", f"  {SAMPLE}", ""]
+    lines.append("Single steps:")
+    lines += [f"  {n:18s} {c.summary}" for n, c in COMMANDS.items() if " " in n]
+    lines += [
+        "",
+        "Options are written -date or --date, with their full names.",
+        "Settings: defaults, then -config FILE.toml, then options; photometrus config shows them.",
+        "Environment: PHOTOMETRUS_ARCHIVE (URL), PHOTOMETRUS_FLATS (folder), PHOTOMETRUS_CACHE.",
+        EXIT_CODES,
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,151 @@
+"""The configuration: defaults < TOML file < options; loaded, merged, written."""
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli_w
+
+from photometrus.errors import MissingInput, UsageError, nearest
+from photometrus.instrument import CHIPS, DEFAULT_ROTATOR_DEG
+from photometrus.stages.astrometry import AstrometryConfig
+from photometrus.stages.coadd import CoaddConfig
+from photometrus.stages.detrend import FlatConfig
+from photometrus.stages.masks import MaskConfig
+from photometrus.stages.sky import SkyConfig
+from photometrus.stages.sources import SourcesConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What to do, with what, and what to keep."""
+
+    engine: str = "native"  # or "astromatic": the real SExtractor, SCAMP and SWarp
+    keep: str = "all"  # or "final": sky, stack and logs only
+    rotator_deg: float = DEFAULT_ROTATOR_DEG  # used when the header's ROTOFF is unreadable
+    flat_field: bool = True
+    search_pointing: bool = True  # find the field; off (-no_shift): believe the pointing
+    astrometry_net: bool = False
+    compress: bool = True
+    parallel: bool = False  # chips at once
+    threads: int = 0  # per chip; 0 = as many as there are cores
+    timeout_s: float = 1800.0  # of an external program
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """Where things come from."""
+
+    archive: str = ""  # root URL; empty: environment PHOTOMETRUS_ARCHIVE
+    ftype: str = "ramp"  # kind of file that is downloaded
+    catalog: str = "2MASS"  # reference catalogue: a file, the name of a survey, or "none"
+    flat_dir: str = ""  # the flat store; empty: PHOTOMETRUS_FLATS or the user's data folder
+    cache: str = ""  # catalogue cache; empty: PHOTOMETRUS_CACHE or the user's cache folder
+    sky_override: str = ""  # a sky to use instead of making one
+    astrometry_net_cfg: str = ""  # solve-field's configuration; empty: an index is built
+    downloads: int = 4  # at once
+
+
+@dataclass(frozen=True)
+class Config:
+    """The stages' configurations and the run's own. Immutable; `merge` makes a changed copy."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    input: InputConfig = field(default_factory=InputConfig)
+    flat: FlatConfig = field(default_factory=FlatConfig)
+    sky: SkyConfig = field(default_factory=SkyConfig)
+    sources: SourcesConfig = field(default_factory=SourcesConfig)
+    masks: MaskConfig = field(default_factory=MaskConfig)
+    astrometry: AstrometryConfig = field(default_factory=AstrometryConfig)
+    coadd: CoaddConfig = field(default_factory=CoaddConfig)
+    chip: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Changes for one chip: ``[chip.3.sky] clip_sigma = 6.0`` in the TOML file."""
+
+    def for_chip(self, chip: int) -> "Config":
+        """The configuration with the chip's own changes laid over it."""
+        return merge(replace(self, chip={}), self.chip.get(str(chip), {}), f"chip.{chip}")
+
+
+CHOICES = {
+    "run.engine": ("native", "astromatic"),
+    "run.keep": ("all", "final"),
+    "coadd.combine": ("clipped", "median"),
+    "coadd.pixel_area": ("flat", "jacobian"),
+}
+
+
+def load(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Config:
+    """Defaults, a TOML file laid over them, options (a nested dict) laid over both.
+
+    Raises MissingInput when the file is not there, UsageError for what is no TOML or no key of
+    ours, with the nearest right spelling.
+    """
+    config = Config()
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise MissingInput(f"{path}: no such configuration file") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UsageError(f"{path}: not readable as TOML ({error})") from error
+        config = merge(config, values, path.name)
+    config = merge(config, overrides or {}, "options")
+    for chip in config.chip:
+        if chip not in {str(number) for number in CHIPS}:
+            raise UsageError(f"chip.{chip}: PRIME has chips 1 to 4")
+        config.for_chip(int(chip))
+    return config
+
+
+def merge(config: T, values: dict[str, Any], where: str = "config") -> T:
+    """`config` with a nested dict laid over it; an unknown key or a wrong type is a UsageError."""
+    known = {f.name for f in fields(config)}  # type: ignore[arg-type]
+    changes: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in known:
+            raise UsageError(f"{where}: unknown key {key!r}{nearest(key, known)}")
+        old = getattr(config, key)
+        name = f"{where}.{key}"
+        if is_dataclass(old):
+            if not isinstance(value, dict):
+                raise UsageError(f"{name}: a table of keys, not {value!r}")
+            changes[key] = merge(old, value, name)
+        else:
+            changes[key] = _as(old, value, name)
+    return replace(config, **changes)  # type: ignore[type-var]
+
+
+def _as(old: Any, value: Any, name: str) -> Any:
+    """`value` in the type of the default; UsageError when it is another."""
+    if isinstance(old, bool) or isinstance(value, bool):
+        right = isinstance(old, bool) and isinstance(value, bool)
+    elif isinstance(old, float):
+        right = isinstance(value, int | float)
+        value = float(value) if right else value
+    elif isinstance(old, tuple):
+        right = isinstance(value, list | tuple) and len(value) == len(old)
+        value = tuple(value) if right else value
+    else:
+        right = isinstance(value, type(old))
+    if not right:
+        raise UsageError(f"{name} = {value!r}: expected something like {old!r}")
+    choices = CHOICES.get(".".join(name.split(".")[-2:]))
+    if choices and value not in choices:
+        raise UsageError(
+            f"{name} = {value!r}: one of {', '.join(choices)}{nearest(str(value), choices)}"
+        )
+    return value
+
+
+def dump(config: Config) -> str:
+    """The configuration as TOML, every key written out."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(inner) for key, inner in value.items()}
+        return list(value) if isinstance(value, tuple) else value
+
+    return tomli_w.dumps(plain(asdict(config)))

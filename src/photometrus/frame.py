@@ -1,0 +1,162 @@
+"""What travels through the pipeline: frames, their pixels on demand, the stack."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntFlag
+from typing import Any, Protocol
+
+import numpy as np
+from astropy.io.fits import Header
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from photometrus.products import RampId
+
+Image = NDArray[Any]  # float32 (ny, nx)
+Flags = NDArray[Any]  # uint8 (ny, nx), bits of Bad
+
+
+class Bad(IntFlag):
+    """Why a pixel must not be used; 0 = good. The one registry of flags."""
+
+    DEAD = 1
+    """No or odd response in the flat."""
+    HOT = 2
+    """Dark current far above its neighbours', in the sky of the whole sequence."""
+    UNSOLVED = 4
+    """The ramp could not be fitted: 65535 or NaN; saturated cores, too."""
+
+
+class Pixels(Protocol):
+    """Pixels on demand: rows of a calibrated frame, wherever they come from.
+
+    ``rows(y0, y1)`` returns new arrays: float32 (y1 - y0, nx) in ADU per frame, finite everywhere,
+    and uint8 flags of the same shape.
+    """
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx) of the trimmed image."""
+        ...
+
+    def rows(self, y0: int, y1: int) -> tuple[Image, Flags]:
+        """Calibrated rows y0 to y1 and their flags."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayPixels:
+    """Pixels that are already in memory."""
+
+    data: Image
+    bad: Flags
+
+    def __post_init__(self) -> None:
+        if self.data.dtype != np.float32 or self.bad.dtype != np.uint8:
+            raise TypeError(f"want float32 and uint8, got {self.data.dtype} and {self.bad.dtype}")
+        if self.data.ndim != 2 or self.data.shape != self.bad.shape:
+            raise ValueError(f"data {self.data.shape} and flags {self.bad.shape} do not fit")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx)."""
+        return self.data.shape
+
+    def rows(self, y0: int, y1: int) -> tuple[Image, Flags]:
+        """Copies of rows y0 to y1 and of their flags."""
+        return self.data[y0:y1].copy(), self.bad[y0:y1].copy()
+
+
+@dataclass(frozen=True)
+class FrameInfo:
+    """What the header says, in our words and units."""
+
+    ramp: RampId
+    band: str
+    ra_deg: float
+    dec_deg: float
+    rotator_deg: float | None
+    """None: the header has no readable rotator offset."""
+    exposure_s: float
+    """Slope baseline, EXPTIMEE."""
+    begin_mjd: float
+    end_mjd: float
+    reads: int
+    dither_radius_arcsec: float
+
+    @property
+    def name(self) -> str:
+        """``01599131C2``."""
+        return str(self.ramp)
+
+    @property
+    def middle_mjd(self) -> float:
+        """Mid-exposure, UTC."""
+        return 0.5 * (self.begin_mjd + self.end_mjd)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """How well a frame's astrometry is known, and by which step of the ladder."""
+
+    level: str
+    """``full``, ``affine``, ``shift``, ``relative`` or ``pointing``."""
+    n_matched: int
+    rms_arcsec: float
+    """Per axis, against the reference catalogue; NaN without one."""
+    internal_rms_arcsec: float
+    """Per axis, against the same stars in the other frames; NaN for a single frame."""
+    reason: str
+    """Why the ladder ended here."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What was measured on one frame."""
+
+    sky_adu: float
+    noise_adu: float
+    """Scatter of one sky pixel."""
+    seeing_arcsec: float
+    ellipticity: float
+    n_sources: int
+    transparency: float
+    """Flux of its stars relative to the median frame; NaN until it is known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A handle on one calibrated ramp: small; pixels come when they are asked for."""
+
+    info: FrameInfo
+    header: Header
+    pixels: Pixels
+    wcs: WCS
+    quality: Quality | None = None
+    solution: Solution | None = None
+
+    @property
+    def name(self) -> str:
+        """``01599131C2``."""
+        return self.info.name
+
+
+@dataclass(frozen=True, eq=False)
+class Coadd:
+    """A stack: float32 image in ADU per frame of the reference frame, inverse variance, WCS."""
+
+    data: Image
+    weight: Image
+    wcs: WCS
+    n_frames: int
+    rejected_fraction: float
+    measures: dict[str, tuple[float, str]] = field(default_factory=dict)
+    """FITS keyword: (value, comment)."""
+
+
+Progress = Callable[[str, int, int], None]
+"""Told what is going on: (step, done, of)."""
+
+
+def no_progress(step: str, done: int, of: int) -> None:
+    """Say nothing."""

@@ -1,0 +1,64 @@
+"""Catalogues on disk."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from astropy import units as u
+from astropy.io import fits
+from astropy.table import Table
+
+from photometrus.errors import MissingInput, UsageError
+from photometrus.io.catalogs.columns import RA
+
+
+def read(path: Path) -> Table:
+    """A catalogue file as a Table."""
+    if not path.is_file():
+        raise MissingInput(f"{path}: no such catalogue file, and no survey of that name")
+    reader = READERS.get(path.suffixes[0].lower() if path.suffix == ".gz" else path.suffix.lower())
+    if reader is None:
+        raise UsageError(f"{path}: {path.suffix or 'no ending'}, expected {', '.join(READERS)}")
+    try:
+        with warnings.catch_warnings():
+            # Units and characters that a standard forbids harm nothing that is read here.
+            warnings.simplefilter("ignore", u.UnitsWarning)
+            warnings.filterwarnings("ignore", module="astropy.io.votable")
+            warnings.filterwarnings("ignore", module="astropy.io.fits")
+            return reader(path)
+    except (OSError, ValueError, TypeError, IndexError, KeyError) as error:
+        raise UsageError(f"{path}: not readable as a catalogue ({error})") from error
+
+
+def read_fits(path: Path) -> Table:
+    """The first table that has positions (in FITS_LDAC the second one), else the first."""
+    with fits.open(path) as hdus:
+        tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
+        if not tables:
+            raise ValueError("no table in it")
+        lower = [{name.lower() for name in hdu.columns.names} for hdu in tables]
+        known = {alias.name.lower() for alias in RA}
+        best = next((i for i, names in enumerate(lower) if names & known), 0)
+        return Table.read(tables[best])
+
+
+def _read_votable(path: Path) -> Table:
+    from astropy.io.votable import parse
+
+    return parse(path).get_first_table().to_table(use_names_over_ids=True)
+
+
+def _reader(name: str) -> Callable[[Path], Table]:
+    return lambda path: Table.read(path, format=name)
+
+
+READERS: dict[str, Callable[[Path], Table]] = {
+    ".fits": read_fits,
+    ".fit": read_fits,
+    ".cat": read_fits,
+    ".ecsv": _reader("ascii.ecsv"),
+    ".csv": _reader("ascii.csv"),
+    ".vot": _read_votable,
+    ".xml": _read_votable,
+    ".votable": _read_votable,
+}

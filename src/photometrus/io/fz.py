@@ -1,0 +1,129 @@
+"""Whether a FITS file is whole, and tile-compressed ramps back to plain ones."""
+
+import struct
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from astropy.io import fits
+
+from photometrus.errors import FrameError
+
+BLOCK_BYTES = 2880
+CARD_BYTES = 80
+MAX_HEADER_BLOCKS = 1000
+"""No header is longer (36 000 cards); what is, is not a header."""
+SIGNATURE = b"SIMPLE  ="
+
+COMPRESSION_CARDS = (
+    "XTENSION",
+    "PCOUNT",
+    "GCOUNT",
+    "INHERIT",
+    "CHECKSUM",
+    "DATASUM",
+    "ZHECKSUM",
+    "ZDATASUM",
+    "ZBLANK",
+    "BLANK",
+    "ZSIMPLE",
+    "ZEXTEND",
+    "ZTENSION",
+    "ZPCOUNT",
+    "ZGCOUNT",
+    "ZQUANTIZ",
+    "ZDITHER0",
+)
+"""Cards that describe the compressed table or its checksum, and are wrong in a plain image."""
+COMPRESSED_NAME = "COMPRESSED_IMAGE"
+
+
+def fault(path: Path, *, all_units: bool = False) -> str | None:
+    """What is wrong with the length of a FITS file, None when it is whole.
+
+    Compares the file with what its primary header says of the data; with `all_units` also with
+    the headers of the extensions. Does not look at pixels.
+    """
+    size_bytes = path.stat().st_size
+    if size_bytes == 0:
+        return "empty"
+    with path.open("rb") as file:
+        if file.read(len(SIGNATURE)) != SIGNATURE:
+            return "not a FITS file"
+        position = 0
+        while True:
+            file.seek(position)
+            unit_bytes = _unit_bytes(file)
+            if unit_bytes is None:
+                return f"truncated in a header, at {size_bytes} bytes"
+            position += unit_bytes
+            if position > size_bytes:
+                return f"truncated: {size_bytes} of {position} bytes"
+            if position == size_bytes or not all_units:
+                break
+    if size_bytes % BLOCK_BYTES:
+        return f"{size_bytes} bytes, not a multiple of {BLOCK_BYTES}"
+    return None
+
+
+def _unit_bytes(file: BinaryIO) -> int | None:
+    """Bytes of the header and data unit that begins here; None when its header has no end."""
+    sizes = {b"BITPIX": 0, b"NAXIS": 0, b"PCOUNT": 0, b"GCOUNT": 1}
+    for n_blocks in range(1, MAX_HEADER_BLOCKS + 1):
+        block = file.read(BLOCK_BYTES)
+        if len(block) < BLOCK_BYTES:
+            return None
+        for start in range(0, BLOCK_BYTES, CARD_BYTES):
+            card = block[start : start + CARD_BYTES]
+            key = card[:8].rstrip()
+            if key == b"END":
+                return n_blocks * BLOCK_BYTES + _padded_data_bytes(sizes)
+            if card[8:10] == b"= " and (key in sizes or key.startswith(b"NAXIS")):
+                value = card[10:].split(b"/")[0].strip()
+                sizes[key] = int(value) if value.lstrip(b"-").isdigit() else 0
+    return None
+
+
+def _padded_data_bytes(sizes: dict[bytes, int]) -> int:
+    """Bytes of the data unit that the cards describe, in whole blocks."""
+    n_axes = sizes[b"NAXIS"]
+    if n_axes < 1:
+        return 0
+    elements = 1
+    for axis in range(1, n_axes + 1):
+        elements *= sizes.get(b"NAXIS%d" % axis, 0)
+    used = abs(sizes[b"BITPIX"]) // 8 * sizes[b"GCOUNT"] * (sizes[b"PCOUNT"] + elements)
+    return -(-used // BLOCK_BYTES) * BLOCK_BYTES
+
+
+def unpack(packed: Path, plain: Path, *, as_float: bool = True) -> None:
+    """Writes the first image of a tile-compressed FITS file as a plain one.
+
+    The image goes to the primary unit of `plain`: float32 (or, without `as_float`, the type it
+    had), NaN and 65535 as they come, with all cards of its header but those about compression.
+    Raises FrameError when the file is not whole, has no image or cannot be decoded.
+    """
+    wrong = fault(packed, all_units=True)
+    if wrong:
+        raise FrameError(f"{packed.name}: {wrong}; cannot be unpacked")
+    try:
+        with fits.open(packed, memmap=False) as units:
+            images = [unit for unit in units if unit.is_image and unit.header.get("NAXIS") == 2]
+            if not images:
+                raise FrameError(f"{packed.name}: no image in it; cannot be unpacked")
+            data = np.asarray(images[0].data)
+            header = images[0].header.copy()
+    except (OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
+        raise FrameError(f"{packed.name}: cannot be unpacked ({error})") from error
+    except (fits.VerifyError, zlib.error, struct.error) as error:
+        raise FrameError(f"{packed.name}: cannot be unpacked ({error})") from error
+    for key in COMPRESSION_CARDS:
+        header.remove(key, ignore_missing=True, remove_all=True)
+    if header.get("EXTNAME") == COMPRESSED_NAME:
+        del header["EXTNAME"]
+    if as_float:
+        data = data.astype(np.float32, copy=False)
+    fits.PrimaryHDU(data, header).writeto(
+        plain, output_verify="silentfix+ignore", overwrite=True, checksum=False
+    )

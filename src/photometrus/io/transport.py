@@ -1,0 +1,207 @@
+"""How bytes travel: one connection to a folder, a web server or an SSH server.
+
+An address becomes a `Transport`, which opens files by exact path and says in two words what went
+wrong: the file is not to be had there (`AbsentError`), or the connection broke (`BrokenError`).
+Nobody above this room sees an exception of a network library. Secrets stay inside: messages and
+`repr` show addresses without passwords.
+"""
+
+import getpass
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from photometrus.errors import MissingInput, UsageError
+
+CONNECT_TIMEOUT_S = 20.0
+READ_TIMEOUT_S = 60.0
+"""Silence after which a connection counts as broken."""
+SCHEMES = ("a folder", "http://", "https://", "sftp://", "ssh://")
+SCP_STYLE = re.compile(r"(?P<host>[\w.-]+@[\w.-]+|[\w-]+\.[\w.-]+):(?P<path>.*)")
+
+
+class AbsentError(Exception):
+    """The file is not there, or this user may not read it. Asking again will not help."""
+
+
+class BrokenError(Exception):
+    """The connection or the server failed in the middle. Asking again may help."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """An archive's address taken apart.
+
+    text : as it may be shown and logged (no password)
+    scheme : ``file``, ``http``, ``https`` or ``sftp``
+    root : the folder there: a path, or for the web an URL; without a slash at its end
+    """
+
+    text: str
+    scheme: str
+    root: str
+    host: str = ""
+    port: int | None = None
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+
+def parse_address(text: str) -> Address:
+    """The address that a user wrote.
+
+    Raises UsageError that says what is possible when it is none of: a folder, ``file://``,
+    ``http(s)://``, ``sftp://`` and ``ssh://``.
+    """
+    scheme, separator, _ = text.partition("://")
+    scheme = scheme.lower()
+    if not text.strip():
+        raise UsageError(f"archive '': expected {', '.join(SCHEMES)}")
+    if not separator or scheme == "file":
+        return _folder_address(text)
+    if scheme not in ("http", "https", "sftp", "ssh"):
+        raise UsageError(f"archive {scheme}://...: expected {', '.join(SCHEMES)}")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"archive {scheme}://...: not a valid address ({error})") from error
+    if not parts.hostname:
+        raise UsageError(f"archive {scheme}://...: no host; for example {scheme}://host/folder")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    place = host if port is None else f"{host}:{port}"
+    path = parts.path.rstrip("/")
+    user = None if parts.username is None else unquote(parts.username)
+    password = None if parts.password is None else unquote(parts.password)
+    shown = f"{scheme}://{'' if user is None else f'{parts.username}@'}{place}{path}"
+    web = scheme in ("http", "https")
+    return Address(
+        text=shown,
+        scheme=scheme if web else "sftp",
+        root=f"{scheme}://{place}{unquote(path)}" if web else unquote(path),
+        host=parts.hostname,
+        port=port,
+        user=user,
+        password=password,
+    )
+
+
+def _folder_address(text: str) -> Address:
+    """The address of a local folder, absolute."""
+    path = Path(unquote(urlsplit(text).path) if "://" in text else text).expanduser()
+    if not path.exists() and (remote := SCP_STYLE.fullmatch(text)):
+        raise UsageError(
+            f"archive {text!r}: no such folder; for SSH write "
+            f"sftp://{remote['host']}/{remote['path'].lstrip('/')}"
+        )
+    root = str(path.resolve())
+    return Address(text=root, scheme="file", root=root.rstrip("/"))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An open file at the other end.
+
+    size_bytes : what the server says, None when it does not say
+    """
+
+    transport: "Transport"
+    file: Any
+    size_bytes: int | None
+
+    def read(self, n_bytes: int) -> bytes:
+        """Up to `n_bytes` more; none at the end. Raises BrokenError."""
+        with self.transport.explained():
+            return bytes(self.file.read(n_bytes))
+
+
+class Transport:
+    """One connection, to be used by one thread at a time.
+
+    `absent` and `broken` are the exceptions of the library underneath, by what they mean; where a
+    class is in both, `absent` goes first.
+    """
+
+    absent: tuple[type[Exception], ...] = (
+        FileNotFoundError,
+        NotADirectoryError,
+        IsADirectoryError,
+        PermissionError,
+    )
+    broken: tuple[type[Exception], ...] = (OSError, EOFError)
+
+    def __init__(self, address: Address, fs: AbstractFileSystem) -> None:
+        self.address = address
+        self.fs = fs
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[Stream]:
+        """The file at `path` below the address. Raises AbsentError, BrokenError."""
+        with self.explained():
+            file, size_bytes = self._open(f"{self.address.root}/{path}")
+        try:
+            yield Stream(self, file, size_bytes)
+        finally:
+            with self.explained():
+                file.close()
+
+    def has_folder(self, path: str) -> bool | None:
+        """Whether a folder is below the address; None when that cannot be known."""
+        with self.explained():
+            return bool(self.fs.isdir(f"{self.address.root}/{path}"))
+
+    def close(self) -> None:
+        """End the connection."""
+
+    def _open(self, path: str) -> tuple[Any, int | None]:
+        file = self.fs.open(path, "rb")
+        return file, os.fstat(file.fileno()).st_size
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turns the library's exceptions into ours."""
+        try:
+            yield
+        except self.absent as error:
+            raise AbsentError(_words(error)) from error
+        except self.broken as error:
+            raise BrokenError(_words(error)) from error
+
+
+def _words(error: Exception) -> str:
+    """What an exception of a library says, on one line and short."""
+    if isinstance(error, FileNotFoundError):
+        return "not there"
+    said = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    return " ".join(str(said).split())[:200]
+
+
+def connect(address: Address) -> Transport:
+    """A new connection. Raises ServiceError or MissingInput with the way out."""
+    if address.scheme == "file":
+        if not Path(address.root or "/").is_dir():
+            raise MissingInput(
+                f"archive {address.text}: no such folder; give the folder that holds nfs/ or "
+                "prime01/, or an http(s):// or sftp:// address"
+            )
+        return Transport(address, LocalFileSystem(skip_instance_cache=True))
+    # paramiko and aiohttp cost 0.2 s each to import: only who needs one pays
+    if address.scheme == "sftp":
+        from photometrus.io.sftp import connect_sftp
+
+        return connect_sftp(address)
+    from photometrus.io.web import connect_web
+
+    return connect_web(address)
+
+
+def login_name(address: Address) -> str:
+    """The user at the other end: the address's, or the one of this machine."""
+    return address.user or getpass.getuser()

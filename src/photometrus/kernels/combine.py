@@ -1,0 +1,160 @@
+"""Clipped combination of stacks of pixels."""
+
+import numpy as np
+from numba import njit
+
+
+@njit(nogil=True, cache=True)
+def _sort(values, n):
+    """Insertion sort of values[:n] in place: the fastest for a few tens of nearly sorted values."""
+    for i in range(1, n):
+        v = values[i]
+        j = i - 1
+        while j >= 0 and values[j] > v:
+            values[j + 1] = values[j]
+            j -= 1
+        values[j + 1] = v
+
+
+@njit(nogil=True, cache=True)
+def _middle(values, lo, hi):
+    """Median of sorted values[lo:hi]."""
+    n = hi - lo
+    half = lo + n // 2
+    if n % 2:
+        return values[half]
+    return np.float32(0.5) * (values[half - 1] + values[half])
+
+
+@njit(nogil=True, cache=True)
+def clipped_median(stack, sigma, max_rounds, out, count):
+    """Median of each pixel after rejecting outliers; NaN marks a missing value.
+
+    stack : float32 (n, ny, nx), not changed
+    sigma : rejection limit in units of the scatter of the pixel's values
+    out : float32 (ny, nx), NaN where no value is left
+    count : uint16 (ny, nx), how many values were used
+
+    The scatter is half the distance of the 16 and 84 % points (interpolated), so that a star in
+    a few of the dithers does not set it.
+    """
+    n, ny, nx = stack.shape
+    values = np.empty(n, np.float32)
+    for y in range(ny):
+        for x in range(nx):
+            m = 0
+            for i in range(n):
+                v = stack[i, y, x]
+                if v == v:
+                    values[m] = v
+                    m += 1
+            count[y, x] = m
+            if m == 0:
+                out[y, x] = np.nan
+                continue
+            _sort(values, m)
+            lo, hi = 0, m
+            middle = _middle(values, lo, hi)
+            for _ in range(max_rounds):
+                k = hi - lo
+                if k < 4:
+                    break
+                a = 0.1587 * (k - 1)
+                ia = int(a)
+                fa = np.float32(a - ia)
+                low = values[lo + ia] * (1 - fa) + values[lo + ia + 1] * fa
+                high = values[hi - 1 - ia] * (1 - fa) + values[hi - 2 - ia] * fa
+                limit = np.float32(sigma) * np.float32(0.5) * (high - low)
+                new_lo, new_hi = lo, hi
+                while values[new_lo] < middle - limit:
+                    new_lo += 1
+                while values[new_hi - 1] > middle + limit:
+                    new_hi -= 1
+                if new_lo == lo and new_hi == hi:
+                    break
+                lo, hi = new_lo, new_hi
+                middle = _middle(values, lo, hi)
+            out[y, x] = middle
+            count[y, x] = hi - lo
+
+
+@njit(nogil=True, cache=True)
+def clipped_mean(stack, weight, sigma, tolerance, out, out_weight, rejected):
+    """Inverse-variance weighted mean of each pixel after rejecting outliers from the median.
+
+    stack : float32 (n, ny, nx), values on one flux scale
+    weight : float32 (n, ny, nx), inverse variance; 0 = no value
+    sigma : rejection limit, in units of each value's own error
+    tolerance : further limit, as a fraction of the pixel's median: where there is a star the
+        values differ because the seeing does, and that is no reason to reject
+    out, out_weight : float32 (ny, nx); 0 and 0 where there is no value
+    rejected : uint16 (n,), counts of rejected values per frame, added to
+
+    With fewer than three values nothing can be judged and nothing is rejected.
+    """
+    n, ny, nx = stack.shape
+    values = np.empty(n, np.float32)
+    for y in range(ny):
+        for x in range(nx):
+            m = 0
+            for i in range(n):
+                if weight[i, y, x] > 0:
+                    values[m] = stack[i, y, x]
+                    m += 1
+            total = np.float32(0)
+            norm = np.float32(0)
+            if m >= 3:
+                _sort(values, m)
+                middle = _middle(values, 0, m)
+                slack = np.float32(tolerance) * abs(middle)
+                for i in range(n):
+                    w = weight[i, y, x]
+                    if w > 0:
+                        v = stack[i, y, x]
+                        if abs(v - middle) <= np.float32(sigma) / np.sqrt(w) + slack:
+                            total += w * v
+                            norm += w
+                        else:
+                            rejected[i] += 1
+            elif m > 0:
+                for i in range(n):
+                    w = weight[i, y, x]
+                    if w > 0:
+                        total += w * stack[i, y, x]
+                        norm += w
+            if norm > 0:
+                out[y, x] = total / norm
+                out_weight[y, x] = norm
+            else:
+                out[y, x] = 0
+                out_weight[y, x] = 0
+
+
+@njit(nogil=True, cache=True)
+def weighted_median(stack, weight, out, out_weight):
+    """Median of each pixel's values, and the inverse variance of that median.
+
+    stack, weight : float32 (n, ny, nx); weight 0 = no value
+    out, out_weight : float32 (ny, nx)
+
+    The variance of a median of Gaussian values is pi/2 times that of their mean.
+    """
+    n, ny, nx = stack.shape
+    values = np.empty(n, np.float32)
+    for y in range(ny):
+        for x in range(nx):
+            m = 0
+            norm = np.float32(0)
+            for i in range(n):
+                w = weight[i, y, x]
+                if w > 0:
+                    values[m] = stack[i, y, x]
+                    norm += w
+                    m += 1
+            if m == 0:
+                out[y, x] = 0
+                out_weight[y, x] = 0
+                continue
+            _sort(values, m)
+            out[y, x] = _middle(values, 0, m)
+            out_weight[y, x] = norm if m < 3 else norm * np.float32(2 / np.pi)

@@ -1,0 +1,27 @@
+"""From a ramp's rows to calibrated rows."""
+
+import numpy as np
+from numba import njit
+
+
+@njit(nogil=True, cache=True)
+def calibrate(raw, flat, flagged, unsolved_limit, unsolved_flag, dead_flag, out, bad):
+    """Divide rows by the flat and flag what cannot be used; flagged pixels become 0.
+
+    raw, flat : float32 (rows, nx), ADU per frame and relative response
+    flagged : uint8 (rows, nx), flags that are known beforehand (dead, hot)
+    unsolved_limit : slopes at or above it, and NaN, are ramps that could not be fitted
+    out : float32 (rows, nx); bad : uint8 (rows, nx)
+    """
+    rows, nx = raw.shape
+    for y in range(rows):
+        for x in range(nx):
+            v = raw[y, x]
+            f = flat[y, x]
+            flags = flagged[y, x]
+            if not (v < unsolved_limit) or v < -unsolved_limit:
+                flags |= unsolved_flag
+            if not (f > 0):
+                flags |= dead_flag
+            bad[y, x] = flags
+            out[y, x] = v / f if flags & (unsolved_flag | dead_flag) == 0 else np.float32(0)

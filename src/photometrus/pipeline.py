@@ -1,0 +1,337 @@
+"""The recipe of an observation: the night log, the ramps, the flats, every chip, the record."""
+
+import contextlib
+import json
+import logging
+import math
+import multiprocessing
+import platform
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+from astropy.table import Table
+
+from photometrus import __version__
+from photometrus import config as configuration
+from photometrus.chip import ChipResult, Verdict, reduce_chip
+from photometrus.config import Config
+from photometrus.errors import FrameError, MissingInput
+from photometrus.flats import Flats, prepare, store_folder
+from photometrus.frame import Progress, no_progress
+from photometrus.instrument import CHIPS_FIELD_RADIUS_DEG, band_named
+from photometrus.io import fitsfile
+from photometrus.io.archive import fetch_log, open_archive
+from photometrus.io.catalogs import reference
+from photometrus.io.download import DownloadEvent, Downloads, download, write_failed
+from photometrus.io.nightlog import read_log, select
+from photometrus.io.whole import whole
+from photometrus.products import Products, RampId
+from photometrus.workers import cores, threads
+
+log = logging.getLogger(__name__)
+
+__all__ = [
+    "ChipResult",
+    "Observation",
+    "Request",
+    "Verdict",
+    "reduce_folder",
+    "reduce_observation",
+]
+
+
+@dataclass(frozen=True)
+class Request:
+    """An observation: one target, night and band, and where it goes."""
+
+    target: str
+    night: date
+    band: str
+    chips: tuple[int, ...]
+    parent: Path
+    download: bool = True
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What became of an observation."""
+
+    chips: list[ChipResult]
+    record: Path
+    missing: list[tuple[str, str]] = field(default_factory=list)
+    """Ramps that the archive did not give: (name, reason)."""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """True when every chip has its stack and no frame was lost or left out."""
+        return not self.missing and all(
+            not chip.error and all(verdict.used for verdict in chip.verdicts) for chip in self.chips
+        )
+
+    @property
+    def broken(self) -> bool:
+        """True when a chip failed, or a frame could not be used or had."""
+        return bool(self.missing) or any(
+            chip.error or any(not verdict.used for verdict in chip.verdicts) for chip in self.chips
+        )
+
+
+def reduce_observation(
+    request: Request, config: Config, *, progress: Progress = no_progress
+) -> Observation:
+    """Download an observation (unless told not to) and reduce every chip of it.
+
+    Raises PhotometrusError for what stops everything (no log, no such target, no archive); what
+    stops a chip or a frame is in the result.
+    """
+    band_named(request.band)
+    products = Products(request.parent, request.band)
+    request.parent.mkdir(parents=True, exist_ok=True)
+    missing: list[tuple[str, str]] = []
+    notes: list[str] = []
+    if request.download:
+        got, notes = fetch(request, config, products, progress)
+        missing = [(str(ramp), reason) for ramp, reason in got.missing]
+        arrived = {*got.fetched, *got.present}
+        ramps = {
+            chip: sorted(ramp for ramp in arrived if ramp.chip == chip) for chip in request.chips
+        }
+    else:
+        ramps = {chip: products.ramps_on_disk(chip) for chip in request.chips}
+        if not any(ramps.values()):
+            raise MissingInput(f"{request.parent}: no ramps in C1 ... C4; leave out -no_download")
+    return _reduce(
+        products, ramps, request.night, config, missing, notes, request.command, progress
+    )
+
+
+def fetch(
+    request: Request, config: Config, products: Products, progress: Progress
+) -> tuple[Downloads, list[str]]:
+    """The night log, the ramps of all chips, and flats for those chips that have none."""
+    with open_archive(config.input.archive or None) as archive:
+        path = fetch_log(archive, request.night, products.root)
+        on_first = select(read_log(path), request.target, request.band)
+        wanted = [ramp.on_chip(chip) for chip in request.chips for ramp in on_first]
+        done = 0
+
+        def tell(event: DownloadEvent) -> None:
+            nonlocal done
+            if event.state != "bytes":
+                done += 1
+                progress("download", done, len(wanted))
+
+        progress("download", 0, len(wanted))
+        got = download(
+            archive,
+            wanted,
+            products.ramp,
+            kind=config.input.ftype,
+            workers=config.input.downloads,
+            progress=tell,
+        )
+        write_failed(products.failed_downloads, got.missing)
+        notes = []
+        if config.run.flat_field:
+            progress("flats", 0, 1)
+            with threads(config.run.threads or cores()) as each:
+                notes = prepare(
+                    archive,
+                    request.night,
+                    request.band,
+                    request.chips,
+                    config,
+                    products.root,
+                    each=each,
+                )
+            progress("flats", 1, 1)
+    return got, notes
+
+
+def reduce_folder(
+    parent: Path,
+    band: str,
+    chips: Sequence[int],
+    config: Config,
+    *,
+    command: str = "",
+    progress: Progress = no_progress,
+) -> Observation:
+    """Reduce chips whose ramps are on disk already."""
+    band_named(band)
+    products = Products(parent, band)
+    ramps = {chip: products.ramps_on_disk(chip) for chip in chips}
+    if not any(ramps.values()):
+        folders = ", ".join(str(products.ramps(chip)) for chip in chips)
+        raise MissingInput(f"no *.ramp.fits in {folders}; use `photometrus getdata` first")
+    return _reduce(products, ramps, _night_of(products, ramps), config, [], [], command, progress)
+
+
+def _night_of(products: Products, ramps: dict[int, list[RampId]]) -> date:
+    """The night (local noon to noon) in which the first readable ramp began."""
+    for chip in sorted(ramps):
+        for ramp in ramps[chip]:
+            try:
+                header, _ = fitsfile.open_ramp(products.ramp(ramp))
+                info = fitsfile.frame_info(header, products.ramp(ramp))
+            except FrameError:
+                continue
+            return (datetime(1858, 11, 17) + timedelta(days=info.begin_mjd - 0.5 + 0.06)).date()
+    raise MissingInput(f"{products.root}: none of the ramps can be read")
+
+
+def _reduce(
+    products: Products,
+    ramps: dict[int, list[RampId]],
+    night: date,
+    config: Config,
+    missing: list[tuple[str, str]],
+    notes: list[str],
+    command: str,
+    progress: Progress,
+) -> Observation:
+    """Every chip, one after the other or at once; then the record."""
+    if config.run.engine == "astromatic":
+        from photometrus.astromatic import check_programs
+
+        check_programs()
+    started = datetime.now(UTC)
+    _write_text(products.config, configuration.dump(config))
+    flats = Flats(store_folder(config.input.flat_dir), night)
+    find = partial(reference_stars, source=config.input.catalog, band=products.band,
+                   cache=config.input.cache)  # fmt: skip
+    jobs = [
+        partial(_one_chip, products, ramps[chip], chip, config, flats, find)
+        for chip in sorted(ramps)
+    ]
+    if config.run.parallel and len(jobs) > 1:
+        chips = _at_once(jobs, config.run.threads, progress)
+    else:
+        chips = [job(config.run.threads or cores(), progress) for job in jobs]
+    observation = Observation(chips, products.run_record, missing, notes)
+    _write_record(observation, products, night, command, started)
+    return observation
+
+
+def reference_stars(
+    axis: tuple[float, float], *, source: str, band: str, cache: str
+) -> Table | None:
+    """The reference catalogue of the whole field of view around a telescope axis (degrees)."""
+    if source.lower() == "none":
+        return None
+    # Any rotator angle, and the capture range, must find their stars in it.
+    radius = CHIPS_FIELD_RADIUS_DEG + 0.05
+    return reference(source, axis, radius, band, cache=Path(cache) if cache else None)
+
+
+def _one_chip(products, ramps, chip, config, flats, find, n_threads, progress) -> ChipResult:
+    """A chip, or the reason why there is none."""
+    if not ramps:
+        return ChipResult(chip, error=f"C{chip}: no ramps")
+    with threads(n_threads) as each:
+        return reduce_chip(products, ramps, config, flats, find, each=each, progress=progress)
+
+
+def _at_once(jobs: list[Any], n_threads: int, progress: Progress) -> list[ChipResult]:
+    """All chips in processes of their own, as many at a time as there are cores.
+
+    Each has the same blocks in the same order as a serial run, so the same bits come out.
+    """
+    workers = min(len(jobs), cores())
+    each_threads = n_threads or max(1, cores() // workers)
+    context = multiprocessing.get_context("spawn")
+    with (
+        context.Manager() as manager,
+        ProcessPoolExecutor(workers, mp_context=context) as pool,
+    ):
+        queue = manager.Queue()
+        done = threading.Event()
+
+        def listen() -> None:
+            while not (done.is_set() and queue.empty()):
+                with contextlib.suppress(Empty):
+                    progress(*queue.get(timeout=0.2))
+
+        listener = threading.Thread(target=listen, daemon=True)
+        listener.start()
+        futures = [pool.submit(job, each_threads, _Teller(queue)) for job in jobs]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            done.set()
+            listener.join(timeout=5)
+
+
+@dataclass(frozen=True)
+class _Teller:
+    """A `Progress` that crosses a process boundary."""
+
+    queue: Any
+
+    def __call__(self, step: str, done: int, of: int) -> None:
+        self.queue.put((step, done, of))
+
+
+# ---------------------------------------------------------------- the record
+
+
+def _write_record(
+    observation: Observation, products: Products, night: date, command: str, started: datetime
+) -> None:
+    record = {
+        "photometrus": __version__,
+        "python": platform.python_version(),
+        "libraries": _libraries(),
+        "command": command,
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "night": night.isoformat(),
+        "band": products.band,
+        "missing": [{"frame": name, "reason": reason} for name, reason in observation.missing],
+        "notes": observation.notes,
+        "chips": {
+            f"C{result.chip}": {
+                "coadd": _relative(result.coadd, products.root),
+                "weight": _relative(result.weight, products.root),
+                "error": result.error,
+                "notes": result.notes,
+                "numbers": result.numbers,
+                "frames": [asdict(verdict) for verdict in result.verdicts],
+            }
+            for result in observation.chips
+        },
+    }
+    _write_text(products.run_record, json.dumps(_finite(record), indent=1) + "\n")
+
+
+def _libraries() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("numpy", "scipy", "numba", "astropy", "sep")}
+
+
+def _relative(path: Path | None, root: Path) -> str | None:
+    return None if path is None else str(path.relative_to(root))
+
+
+def _finite(value: Any) -> Any:
+    """NaN, which JSON does not have, as null."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_text(path: Path, text: str) -> None:
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")

@@ -1,0 +1,81 @@
+"""How good a frame is, and which frames a stack is better without."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from astropy.table import Table
+
+from photometrus.frame import Quality
+from photometrus.stages.coadd import CoaddConfig
+
+MIN_STARS = 5
+"""Stars in common with the other frames from which a transparency is believed."""
+
+
+def relative_fluxes(catalogs: Sequence[Table], stars: Sequence[np.ndarray]) -> np.ndarray:
+    """The flux of each frame's stars relative to the median frame: float64 (n,), NaN if unknown.
+
+    catalogs : flux, flux_err, snr, flags per frame; stars : the star number of each row used, -1
+        for none (from the astrometric solution)
+    Two-way medians: each star has a mean log flux, each frame an offset.
+    """
+    n = len(catalogs)
+    if n == 0:
+        return np.empty(0)
+    rows = []
+    for k, (table, star) in enumerate(zip(catalogs, stars, strict=True)):
+        flux = np.asarray(table["flux"])
+        good = (star >= 0) & (flux > 0) & (np.asarray(table["snr"]) > 15)
+        good &= np.asarray(table["flags"]) == 0
+        rows.append(np.stack([np.full(good.sum(), k), star[good], np.log(flux[good])], axis=1))
+    frame, star, value = np.concatenate(rows).T
+    frame, star = frame.astype(int), star.astype(int)
+    if star.size == 0:
+        return np.full(n, np.nan)
+    n_stars = star.max() + 1
+    matrix = np.full((n, n_stars), np.nan)
+    matrix[frame, star] = value
+    matrix = matrix[:, np.isfinite(matrix).sum(axis=0) >= 2]
+    offset = np.zeros(n)
+    if matrix.shape[1] == 0:
+        return np.full(n, np.nan)
+    for _ in range(10):
+        mean = np.nanmedian(matrix - offset[:, None], axis=0)
+        for k in range(n):
+            difference = (matrix[k] - mean)[np.isfinite(matrix[k])]
+            offset[k] = np.median(difference) if difference.size >= MIN_STARS else np.nan
+        known = np.isfinite(offset)
+        if not known.any():
+            return np.full(n, np.nan)
+        offset -= np.median(offset[known])
+        offset = np.where(known, offset, 0.0)
+    return np.where(known, np.exp(offset), np.nan)
+
+
+def reject(qualities: Sequence[Quality], config: CoaddConfig = CoaddConfig()) -> list[str]:
+    """For each frame why the stack is better without it; an empty string for those it needs.
+
+    Limits are relative to the median frame, so that a bad night still gives its best stack.
+    """
+    seeing = np.array([quality.seeing_arcsec for quality in qualities])
+    ellipticity = np.array([quality.ellipticity for quality in qualities])
+    transparency = np.array([quality.transparency for quality in qualities])
+    typical = [_median(values) for values in (seeing, ellipticity, transparency)]
+    reasons = []
+    for s, e, t in zip(seeing, ellipticity, transparency, strict=True):
+        why = []
+        if t < config.min_transparency * typical[2]:
+            why.append(f"cloud: transparency {t:.2f}, at least {config.min_transparency:.2f}")
+        if s > config.max_seeing_ratio * typical[0]:
+            why.append(f'blurred: {s:.2f}", at most {config.max_seeing_ratio * typical[0]:.2f}"')
+        if e > typical[1] + config.max_ellipticity:
+            why.append(
+                f"trailed: ellipticity {e:.2f}, at most {typical[1] + config.max_ellipticity:.2f}"
+            )
+        reasons.append("; ".join(why))
+    return reasons
+
+
+def _median(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else float("nan")

@@ -1,0 +1,113 @@
+"""Stars of one frame: found with a matched filter, measured with windowed moments."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.table import Table
+
+from photometrus.frame import Flags, Image
+from photometrus.instrument import GAIN_E_PER_ADU
+from photometrus.kernels.detect import measure_peaks, peaks, smooth
+
+
+@dataclass(frozen=True)
+class SourcesConfig:
+    """What may be tuned in the finding of stars."""
+
+    threshold_sigma: float = 5.0  # of the filtered image
+    filter_fwhm_pix: float = 3.0
+    max_sources: int = 120_000
+    max_sharpness: float = 0.80  # above: a hot pixel or a cosmic ray
+    max_on_bad: float = 0.05  # share of a star's weight on bad pixels from which it is flagged
+    border_pix: int = 6
+
+
+def find_sources(
+    data: Image, bad: Flags, noise: float, reads: int, config: SourcesConfig = SourcesConfig()
+) -> Table:
+    """Stars and other small things of a sky-subtracted frame.
+
+    data : float32 (ny, nx), ADU per frame, finite (bad pixels filled); bad : uint8 flags
+    noise : scatter of a sky pixel, ADU; reads : frames in the ramp, for the photon noise
+    returns a table, brightest first: x, y (0-based pixels), x_err (pixels, per axis), flux,
+    flux_err (ADU), fwhm_pix, ellipticity, angle_deg, snr, flags (1: its core is on bad pixels)
+    """
+    sigma = config.filter_fwhm_pix / 2.3548
+    reach = int(np.ceil(3 * sigma))
+    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2).astype(np.float32)
+    taps /= taps.sum()
+    smoothed = np.empty_like(data)
+    smooth(data, taps, smoothed)
+    sample = smoothed[3::11, 2::7]
+    sample = sample[np.isfinite(sample)]
+    smooth_noise = 1.4826 * float(np.median(np.abs(sample - np.median(sample))))
+    ys = np.empty(config.max_sources, np.int32)
+    xs = np.empty(config.max_sources, np.int32)
+    limit = np.float32(np.median(sample) + config.threshold_sigma * smooth_noise)
+    n = peaks(smoothed, limit, config.border_pix, ys, xs)
+    ys, xs = ys[:n], xs[:n]
+    # A slope per frame averages over the ramp: its electrons are those of all reads.
+    gain = GAIN_E_PER_ADU * max(1, reads - 1)
+
+    def measure(sigma: float, radius: float, ys, xs) -> np.ndarray:
+        out = np.empty((ys.size, 10))
+        measure_peaks(data, bad, ys, xs, sigma, radius, noise, gain, out)
+        return out
+
+    order = np.argsort(-smoothed[ys, xs])
+    bright = order[:600]
+    first = measure(2.0, 6.0, ys[bright], xs[bright])
+    fwhm = _seeing(first, config)
+    if not np.isfinite(fwhm):
+        fwhm = config.filter_fwhm_pix
+    measured = measure(fwhm / 2.3548, 2.0 * fwhm, ys[order], xs[order])
+    x, y, x_err, flux, flux_err, major, minor, angle, sharp, on_bad = measured.T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fwhm_pix = 2.3548 * np.sqrt(0.5 * (major**2 + minor**2))
+        keep = (flux > 3 * flux_err) & (sharp < config.max_sharpness) & np.isfinite(x_err)
+        # Narrower than any star of this frame: what a cosmic ray leaves.
+        keep &= ~(fwhm_pix < 0.55 * fwhm)
+        table = Table(
+            {
+                "x": x,
+                "y": y,
+                "x_err": x_err,
+                "flux": flux,
+                "flux_err": flux_err,
+                "fwhm_pix": np.nan_to_num(fwhm_pix, nan=0.0),
+                "ellipticity": np.nan_to_num(1 - minor / major, nan=0.0),
+                "angle_deg": np.degrees(angle),
+                "snr": flux / flux_err,
+                "flags": (on_bad > config.max_on_bad).astype(np.int16),
+            }
+        )[keep]
+    table.sort("flux", reverse=True)
+    return table
+
+
+def _seeing(measured: np.ndarray, config: SourcesConfig) -> float:
+    """Median FWHM, pixels, of clean bright peaks; NaN without any."""
+    major, minor = measured[:, 5], measured[:, 6]
+    clean = (measured[:, 9] <= config.max_on_bad) & (measured[:, 8] < config.max_sharpness)
+    clean &= np.isfinite(major) & np.isfinite(minor)
+    fwhm = 2.3548 * np.sqrt(0.5 * (major[clean] ** 2 + minor[clean] ** 2))
+    fwhm = fwhm[fwhm > 1.2]
+    return float(np.median(fwhm)) if fwhm.size >= 5 else float("nan")
+
+
+def seeing_and_ellipticity(table: Table) -> tuple[float, float]:
+    """Median FWHM in pixels, and the ellipticity that all stars share, of a frame's good stars.
+
+    The shared ellipticity is the length of the mean (e cos 2t, e sin 2t): noise and galaxies,
+    which point anywhere, average out; a trailed frame does not.
+    """
+    good = (table["flags"] == 0) & (table["snr"] > 30) & (table["fwhm_pix"] > 0)
+    stars = table[good][:2000]
+    if len(stars) < 5:
+        stars = table[table["fwhm_pix"] > 0][:50]
+    if len(stars) == 0:
+        return float("nan"), float("nan")
+    twice = np.radians(2 * np.asarray(stars["angle_deg"]))
+    e = np.asarray(stars["ellipticity"])
+    shared = np.hypot(np.median(e * np.cos(twice)), np.median(e * np.sin(twice)))
+    return float(np.median(stars["fwhm_pix"])), float(shared)

@@ -1,0 +1,53 @@
+"""Do one thing to many items: here or in threads; keep what failed."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from photometrus.errors import FrameError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Each = Callable[..., Iterable[Any]]
+"""Has the signature of the builtin ``map``: results come in order."""
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def threads(n: int) -> Iterator[Each]:
+    """A ``map`` over n threads; the kernels release the interpreter lock."""
+    if n <= 1:
+        yield map
+        return
+    with ThreadPoolExecutor(n, thread_name_prefix="photometrus") as pool:
+        yield pool.map
+
+
+def try_each(
+    function: Callable[[Item], Result], items: Sequence[Item], each: Each = map
+) -> tuple[list[tuple[Item, Result]], list[tuple[Item, FrameError]]]:
+    """What `function` made of each item, and what it could not use: (done, lost), in order.
+
+    Only FrameError counts as lost; anything else is the caller's to know.
+    """
+
+    def attempt(item: Item) -> Result | FrameError:
+        try:
+            return function(item)
+        except FrameError as error:
+            return error
+
+    done: list[tuple[Item, Result]] = []
+    lost: list[tuple[Item, FrameError]] = []
+    for item, result in zip(items, each(attempt, items), strict=True):
+        if isinstance(result, FrameError):
+            lost.append((item, result))
+        else:
+            done.append((item, result))
+    return done, lost
