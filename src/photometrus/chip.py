@@ -15,82 +15,32 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table
-from astropy.wcs import WCS
 
+from photometrus import astromatic, intermediate, ladder
 from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, TooFewFrames
 from photometrus.flats import Flats
-from photometrus.frame import Frame, Image, Pixels, Progress, Quality, Solution, no_progress
-from photometrus.instrument import PIXEL_SCALE_ARCSEC
-from photometrus.io import fitsfile, ldac
+from photometrus.frame import Coadd, Frame, Image, Progress, Quality, no_progress
+from photometrus.instrument import BORDER_PIXELS, PIXEL_SCALE_ARCSEC
+from photometrus.io import fitsfile
 from photometrus.kernels.resample import fill_bad
+from photometrus.netrefine import refine_coadd
 from photometrus.products import Products, RampId
 from photometrus.stages import astrometry, detrend, masks, sky
 from photometrus.stages.coadd import Layer, coadd, common_grid
 from photometrus.stages.quality import reject, relative_fluxes
 from photometrus.stages.sources import find_sources, seeing_and_ellipticity
-from photometrus.wcs import pointing_wcs, sip_cards, tpv_cards
+from photometrus.track import ChipResult, Track, Verdict, judged
+from photometrus.wcs import pointing_wcs, sip_cards
 from photometrus.workers import Each, try_each
 
 log = logging.getLogger(__name__)
 
 MAX_BAD_FRACTION = 0.5
 """A frame with more unusable pixels is not a frame."""
-RIGHT_ANGLES = (90.0, 180.0, 270.0)
 
-
-@dataclass(frozen=True)
-class Verdict:
-    """What became of one frame, and what was measured on it."""
-
-    frame: str
-    used: bool
-    reason: str
-    seeing_arcsec: float = float("nan")
-    ellipticity: float = float("nan")
-    sky_adu: float = float("nan")
-    noise_adu: float = float("nan")
-    transparency: float = float("nan")
-    level: str = ""
-    n_matched: int = 0
-    rms_arcsec: float = float("nan")
-    internal_rms_arcsec: float = float("nan")
-
-
-@dataclass(frozen=True)
-class ChipResult:
-    """What became of a chip. `error` is not empty when there is no stack."""
-
-    chip: int
-    coadd: Path | None = None
-    weight: Path | None = None
-    verdicts: list[Verdict] = field(default_factory=list)
-    numbers: dict[str, float] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    error: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Track:
-    """One frame on its way through the recipe: each step gives a new one with more in it."""
-
-    frame: Frame
-    level: float
-    background: sky.Background
-    noise: float = float("nan")
-    sources: Table | None = None
-    placement: astrometry.Placement | None = None
-    mask: sky.Mask | None = None
-
-    @property
-    def name(self) -> str:
-        """``01599131C2``."""
-        return self.frame.name
-
-    @property
-    def pixels(self) -> Pixels:
-        """Calibrated pixels on demand."""
-        return self.frame.pixels
+Reference = Callable[[tuple[float, float]], Table | None]
+"""Gives the reference catalogue around a telescope axis (degrees), None for none."""
 
 
 def reduce_chip(
@@ -98,97 +48,101 @@ def reduce_chip(
     ramps: Sequence[RampId],
     config: Config,
     flats: Flats,
-    reference: Callable[[tuple[float, float]], Table | None],
+    reference: Reference,
     *,
     each: Each = map,
     progress: Progress = no_progress,
 ) -> ChipResult:
     """Reduce one chip's ramps (all of the same chip) to a stack with weight map and products.
 
-    reference : gives the reference catalogue around a telescope axis (degrees), None for none
     Nothing that can be explained is raised: it is in the result, with all verdicts so far.
     """
     chip = ramps[0].chip
-    run = _Run(products, chip, config.for_chip(chip), flats, each, progress)
+    run = ChipRun(
+        products, chip, config.for_chip(chip), flats, reference, each, progress, sorted(ramps)
+    )
     started = time.monotonic()
     try:
-        result = run.reduce(list(ramps), reference)
+        result = run.reduce()
     except PhotometrusError as error:
         log.error("C%d: %s", chip, error)  # noqa: TRY400 - explained, not a bug
-        result = ChipResult(chip, verdicts=run.verdicts(), notes=run.notes, error=str(error))
+        result = ChipResult(chip, verdicts=run.all_verdicts(), notes=run.notes, error=str(error))
     result.numbers["seconds"] = round(time.monotonic() - started, 2)
     return result
 
 
-class _Run:
-    """The recipe's state for one chip: what was lost and noted so far."""
+@dataclass(eq=False)
+class ChipRun:
+    """The recipe at work on one chip: what it was given, and the verdicts and notes so far."""
 
-    def __init__(self, products, chip, config, flats, each, progress) -> None:
-        self.products: Products = products
-        self.chip: int = chip
-        self.config: Config = config
-        self.flats: Flats = flats
-        self.each: Each = each
-        self.progress: Progress = progress
-        self.notes: list[str] = []
-        self.named: list[RampId] = []
-        self.lost: dict[str, Verdict] = {}
-        self.kept: dict[str, Verdict] = {}
+    products: Products
+    chip: int
+    config: Config
+    flats: Flats
+    reference: Reference
+    each: Each
+    progress: Progress
+    ramps: list[RampId]
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
-    # ------------------------------------------------------------ the page of verbs
-
-    def reduce(self, ramps: list[RampId], reference) -> ChipResult:
-        """Everything, in order."""
-        self.named = ramps
-        frames = self.open_frames(ramps)
-        flat = self.choose_flat(frames)
-        tracks = self.calibrate(frames, flat)
+    def reduce(self) -> ChipResult:
+        """Everything, in order: the page of verbs."""
+        frames = self.open_frames()
+        tracks = self.calibrate(frames, self.choose_flat(frames))
         first_sky, tracks = self.first_sky(tracks)
         tracks = self.find_stars(tracks, first_sky)
-        tracks, residuals = self.solve(tracks, reference)
-        tracks = self.judge(tracks)
-        tracks, star_mask = self.hide_stars(tracks, first_sky)
-        final_sky, tracks = self.final_sky(tracks, first_sky)
-        self.write_frames(tracks, final_sky)
-        return self.stack(tracks, final_sky, residuals, star_mask)
+        tracks, catalog = self.solve(tracks)
+        self.judge(tracks)
+        tracks, hidden = self.hide_stars(tracks, first_sky)
+        image, tracks = self.final_sky(tracks, first_sky)
+        self.write_sky(image, tracks)
+        if self.config.run.keep == "all" or self.config.run.engine == "astromatic":
+            self.write_frames(tracks, image)
+        if self.config.run.engine == "astromatic":
+            result = astromatic.stack(
+                self.products, self.used(tracks), catalog, self.config, self.each
+            )
+        else:
+            result = self.stack(tracks, image)
+        if self.config.run.astrometry_net:
+            result = self.refine_with_astrometry_net(result, catalog)
+        return self.write_stack(result, self.used(tracks), hidden)
 
-    # ------------------------------------------------------------ steps
+    # ------------------------------------------------------------ frames
 
-    def open_frames(self, ramps: list[RampId]) -> list[Frame]:
-        """Handles on the ramps that can be read and belong together."""
-        opened, lost = try_each(self._open, ramps, self.each)
+    def open_frames(self) -> list[Frame]:
+        """Handles on the ramps that can be read and belong together, in order of time."""
+        opened, lost = try_each(self.open_frame, self.ramps, self.each)
         self.lose((str(ramp), error) for ramp, error in lost)
-        if not opened:
-            raise TooFewFrames(f"C{self.chip}: none of {len(ramps)} ramps is usable")
-        shapes = Counter(frame.pixels.shape for _, frame in opened)
-        shape = shapes.most_common(1)[0][0]
-        good, seen = [], set()
-        for _, frame in opened:
+        frames = sorted((frame for _, frame in opened), key=lambda f: f.info.begin_mjd)
+        shapes = Counter(frame.pixels.shape for frame in frames)
+        good: list[Frame] = []
+        for frame in frames:
             ny, nx = frame.pixels.shape
-            if (ny, nx) != shape:
-                self.lose([(frame.name, f"{nx} x {ny} pixels, the others {shape[1]} x {shape[0]}")])
-            elif frame.info.begin_mjd in seen:
-                self.lose([(frame.name, "starts at the same time as another: a duplicate")])
+            usual = shapes.most_common(1)[0][0]
+            if (ny, nx) != usual:
+                self.lose([(frame.name, f"{nx} x {ny} pixels, the others {usual[1]} x {usual[0]}")])
+            elif good and frame.info.begin_mjd == good[-1].info.begin_mjd:
+                self.lose([(frame.name, f"a duplicate: it starts when {good[-1].name} does")])
             else:
-                seen.add(frame.info.begin_mjd)
                 good.append(frame)
-        return sorted(good, key=lambda frame: frame.info.begin_mjd)
+        if not good:
+            raise TooFewFrames(f"C{self.chip}: none of {len(self.ramps)} ramps is usable")
+        return good
 
-    def _open(self, ramp: RampId) -> Frame:
+    def open_frame(self, ramp: RampId) -> Frame:
+        """A handle on one ramp; FrameError when it cannot be one of this observation."""
         path = self.products.ramp(ramp)
         header, raw = fitsfile.open_ramp(path)
         info = fitsfile.frame_info(header, path)
         if info.band != self.products.band:
             raise FrameError(f"{ramp}: band {info.band} in the header, not {self.products.band}")
-        pixels = detrend.CalibratedPixels(
-            raw, detrend.unit_flat((raw.shape[0] - 8, raw.shape[1] - 8))
-        )
-        wcs = pointing_wcs(ramp.chip, (info.ra_deg, info.dec_deg), self.rotator(info.rotator_deg))
+        shape = (raw.shape[0] - 2 * BORDER_PIXELS, raw.shape[1] - 2 * BORDER_PIXELS)
+        pixels = detrend.CalibratedPixels(raw, detrend.unit_flat(shape))
+        angle = self.config.run.rotator_deg if info.rotator_deg is None else info.rotator_deg
+        wcs = pointing_wcs(ramp.chip, (info.ra_deg, info.dec_deg), angle)
         return Frame(info, header, pixels, wcs)
-
-    def rotator(self, header_deg: float | None) -> float:
-        """The header's rotator offset, or the one given when the header's cannot be read."""
-        return self.config.run.rotator_deg if header_deg is None else header_deg
 
     def choose_flat(self, frames: list[Frame]) -> detrend.Flat:
         """The flat of this chip, band and night; from the frames themselves when there is none."""
@@ -198,13 +152,13 @@ class _Run:
         flat, note = self.flats.choose(self.products.band, self.chip, frames, self.config.flat)
         if note:
             self.note(note)
-        return flat.window(shape)
+        return flat
 
     def calibrate(self, frames: list[Frame], flat: detrend.Flat) -> list[Track]:
         """Frames with the flat behind their pixels, and their sky levels."""
 
         def start(frame: Frame) -> Track:
-            pixels = detrend.CalibratedPixels(frame.pixels.raw, flat)
+            pixels = detrend.CalibratedPixels(Track(frame).pixels.raw, flat)
             bad = detrend.bad_fraction(pixels)
             if bad > MAX_BAD_FRACTION:
                 raise FrameError(
@@ -215,31 +169,29 @@ class _Run:
             if not level > 0:
                 raise FrameError(f"{frame.name}: sky level {level:.3g} ADU; no light, no frame")
             background = sky.flat_background(level, pixels.shape, self.config.sky.mesh_pix)
-            return Track(replace(frame, pixels=pixels), level, background)
+            return Track(replace(frame, pixels=pixels), background)
 
         done, lost = try_each(start, frames, self.each)
         self.lose((frame.name, error) for frame, error in lost)
-        tracks = [track for _, track in done]
-        if not tracks:
+        if not done:
             raise TooFewFrames(f"C{self.chip}: none of {len(frames)} frames has usable pixels")
-        return tracks
+        return [track for _, track in done]
+
+    # ------------------------------------------------------------ sky and stars
 
     def first_sky(self, tracks: list[Track]) -> tuple[Image, list[Track]]:
         """The sky with nothing hidden; and hot pixels flagged from now on."""
-        shape = tracks[0].pixels.shape
-        raw = self.make_sky(tracks, [sky.no_mask(shape)] * len(tracks))
-        hot = sky.hot_pixels(raw, self.config.sky)
+        raw = self.make_sky(tracks, [sky.no_mask(tracks[0].pixels.shape)] * len(tracks))
+        flat = tracks[0].pixels.flat
+        flat = replace(flat, bad=flat.bad | sky.hot_pixels(raw, self.config.sky))
         out = []
         for track in tracks:
-            pixels = track.pixels
-            flat = replace(pixels.flat, bad=pixels.flat.bad | hot)
-            pixels = detrend.CalibratedPixels(pixels.raw, flat)
+            pixels = detrend.CalibratedPixels(track.pixels.raw, flat)
             out.append(replace(track, frame=replace(track.frame, pixels=pixels)))
         return sky.fill_sky(raw), out
 
     def make_sky(self, tracks: list[Track], hide: Sequence[sky.Mask]) -> Image:
-        """The sky of the frames, or the one that was given, or none for too few frames."""
-        self.progress(f"C{self.chip} sky", 0, 1)
+        """The sky of the frames, or the one that was given, or a constant for too few frames."""
         shape = tracks[0].pixels.shape
         given = self.config.input.sky_override
         if given:
@@ -256,6 +208,7 @@ class _Run:
                 f"{self.config.sky.min_frames}): a smooth sky was fitted to each"
             )
             return np.ones(shape, np.float32)
+        self.progress(f"C{self.chip} sky", 0, 1)
         image = sky.make_sky(
             [track.pixels for track in tracks],
             [track.background for track in tracks],
@@ -266,22 +219,20 @@ class _Run:
         self.progress(f"C{self.chip} sky", 1, 1)
         return image
 
-    def find_stars(self, tracks: list[Track], first_sky: Image) -> list[Track]:
+    def find_stars(self, tracks: list[Track], image: Image) -> list[Track]:
         """Stars and quality of each frame."""
-        shape = tracks[0].pixels.shape
-        hide = sky.no_mask(shape)
+        hide = sky.no_mask(tracks[0].pixels.shape)
 
         def find(track: Track) -> Track:
             background, noise = sky.fit_background(
-                track.pixels, first_sky, hide, track.level, self.config.sky
+                track.pixels, image, hide, track.background.scale, self.config.sky
             )
             if not noise > 0:
                 raise FrameError(f"{track.name}: no noise in its sky; not a real exposure")
-            data, bad = track.pixels.rows(0, shape[0])
-            background.subtract(data, first_sky, 0)
+            data, bad = track.pixels.rows(0, track.pixels.shape[0])
+            background.subtract(data, image, 0)
             fill_bad(data, bad, 8)
-            info = track.frame.info
-            stars = find_sources(data, bad, noise, info.reads, self.config.sources)
+            stars = find_sources(data, bad, noise, track.frame.info.reads, self.config.sources)
             fwhm_pix, ellipticity = seeing_and_ellipticity(stars)
             quality = Quality(
                 sky_adu=background.scale,
@@ -296,32 +247,39 @@ class _Run:
 
         done, lost = try_each(find, tracks, self.counted("stars", len(tracks)))
         self.lose((track.name, error) for track, error in lost)
+        if not done:
+            raise TooFewFrames(f"C{self.chip}: none of {len(tracks)} frames has a real sky")
         return [track for _, track in done]
 
     # ------------------------------------------------------------ astrometry
 
-    def solve(self, tracks: list[Track], reference) -> tuple[list[Track], Table]:
+    def solve(self, tracks: list[Track]) -> tuple[list[Track], Table | None]:
         """Place every frame on the sky, then solve all of them together."""
         self.progress(f"C{self.chip} astrometry", 0, 1)
-        catalog = self.reference_catalog(tracks, reference)
-        tracks = self.place(tracks, catalog)
-        relative = catalog is None
-        if relative:
-            catalog = self.catalog_of_frames(tracks)
-            tracks = self.place(tracks, catalog, search=False) if catalog is not None else tracks
-        placed = [track for track in tracks if track.placement is not None]
-        for track in tracks:
-            if track.placement is None:
-                self.lose([(track.name, "not found among the stars: where it points is unknown")])
-        if not placed:
-            raise TooFewFrames(
-                f"C{self.chip}: no frame was found on the sky; check -rot_val and the catalogue"
+        catalog = self.reference_catalog(tracks)
+        stars = ladder.catalog_of(tracks, self.config) if catalog is None else catalog
+        tracks, notes = ladder.place(tracks, stars, self.config, self.each)
+        if catalog is not None and all(track.placement is None for track in tracks):
+            self.note(
+                "no frame was found among the catalogue's stars: the frames are aligned to each "
+                "other; absolute astrometry is the telescope's pointing"
             )
-        starts = self.first_solutions(placed, None if relative else catalog)
+            catalog, stars = None, ladder.catalog_of(tracks, self.config)
+            tracks, notes = ladder.place(tracks, stars, self.config, self.each)
+        for note in notes:
+            self.note(note)
+        placed = [track for track in tracks if track.placement is not None]
+        self.lose(
+            (track.name, "not found among the stars: where it points is unknown")
+            for track in tracks
+            if track.placement is None
+        )
+        if not placed:
+            raise TooFewFrames(f"C{self.chip}: no frame was found on the sky")
         joint = astrometry.solve_jointly(
             [track.sources for track in placed],
-            starts,
-            None if relative else catalog,
+            ladder.first_solutions(placed, stars, self.config, self.each),
+            catalog,
             self.config.astrometry,
         )
         transparency = relative_fluxes([track.sources for track in placed], joint.stars)
@@ -333,137 +291,58 @@ class _Run:
             )
             out.append(replace(track, frame=frame))
         self.progress(f"C{self.chip} astrometry", 1, 1)
-        return out, joint.residuals
+        return out, catalog
 
-    def reference_catalog(self, tracks: list[Track], reference) -> Table | None:
+    def reference_catalog(self, tracks: list[Track]) -> Table | None:
         """The reference catalogue at the epoch of observation; None, with a note, without one."""
         info = tracks[0].frame.info
+        why = "none was asked for"
+        table = None
         try:
-            table = reference((info.ra_deg, info.dec_deg))
+            table = self.reference((info.ra_deg, info.dec_deg))
         except PhotometrusError as error:
-            self.note(f"no reference catalogue ({error})")
+            why = str(error)
+        if table is not None and len(table) < self.config.astrometry.min_matched:
+            why = f"{len(table)} stars in it, need {self.config.astrometry.min_matched}"
             table = None
-        if table is None or len(table) < self.config.astrometry.min_matched:
+        if table is None:
             self.note(
-                "the frames are aligned to each other; absolute astrometry is the telescope's "
-                "pointing (give -catalog FILE)"
+                f"no reference catalogue ({why}): the frames are aligned to each other; absolute "
+                "astrometry is the telescope's pointing; give -catalog FILE"
             )
             return None
         return astrometry.at_epoch(table, 2000.0 + (info.begin_mjd - 51544.5) / 365.25)
 
-    def place(self, tracks: list[Track], catalog: Table | None, *, search=True) -> list[Track]:
-        """Find each frame among the catalogue's stars; what one frame finds is tried first next."""
-        config = self.config.astrometry
-        if catalog is None or not self.config.run.search_pointing:
-            return [self.as_pointed(track) for track in tracks]
-        best = max(tracks, key=lambda track: len(track.sources))
-        found = self.find(best, catalog, self.rotators(best), config)
-        if found is None and search:
-            found = self.find(best, catalog, list(np.arange(0.0, 360.0, 1.0)), config)
-        first = [found.rotator_deg] if found else []
-        if found and abs(_turn(found.rotator_deg, self.rotator(best.frame.info.rotator_deg))) > 5:
-            self.note(
-                f"the rotator is at {found.rotator_deg:.1f} deg by the stars, "
-                f"{self.rotator(best.frame.info.rotator_deg):.1f} by header or -rot_val"
-            )
-
-        def one(track: Track) -> Track:
-            rotators = [*first, *self.rotators(track)]
-            return replace(track, placement=self.find(track, catalog, rotators, config))
-
-        return list(self.each(one, tracks))
-
-    def find(self, track: Track, catalog, rotators, config) -> astrometry.Placement | None:
-        """A frame's placement for the first rotator candidate that the stars confirm."""
-        info = track.frame.info
-        return astrometry.find_placement(
-            track.sources, catalog, self.chip, (info.ra_deg, info.dec_deg), rotators, config
-        )
-
-    def as_pointed(self, track: Track) -> Track:
-        """The track with the telescope's word for its placement."""
-        rotator = self.rotator(track.frame.info.rotator_deg)
-        return replace(track, placement=astrometry.Placement(rotator, 0.0, 0.0, 0, 0.0))
-
-    def rotators(self, track: Track) -> list[float]:
-        """Rotator offsets to try: header, option, and both turned by right angles."""
-        stated = [self.rotator(track.frame.info.rotator_deg), self.config.run.rotator_deg]
-        stated += [-angle for angle in stated]
-        turned = [angle + turn for turn in RIGHT_ANGLES for angle in stated[:2]]
-        unique: list[float] = []
-        for angle in stated[:2] + turned + stated[2:]:
-            if all(abs(_turn(angle, other)) > 0.1 for other in unique):
-                unique.append(angle)
-        return unique
-
-    def catalog_of_frames(self, tracks: list[Track]) -> Table | None:
-        """The stars of the frame with most of them, where its pointing puts them."""
-        best = max(tracks, key=lambda track: len(track.sources))
-        if len(best.sources) < self.config.astrometry.min_matched:
-            return None
-        return astrometry.as_catalog(best.sources, best.frame.wcs)
-
-    def first_solutions(self, placed: list[Track], catalog: Table | None) -> list[WCS]:
-        """One model of the chip, fitted to the frame with most stars, carried to all frames."""
-        own = [self.placed_wcs(track) for track in placed]
-        if catalog is None or not self.config.run.search_pointing:
-            return own
-        config = self.config.astrometry
-
-        def alone(k: int) -> tuple[WCS, int, float]:
-            return astrometry.refine_alone(placed[k].sources, catalog, own[k], config)
-
-        fits = list(self.each(alone, range(len(placed))))
-        best = max(range(len(placed)), key=lambda k: fits[k][1])
-        model = fits[best][0]
-
-        def carry(k: int) -> WCS:
-            start = astrometry.carried(model, own[best], own[k])
-            return astrometry.refine_shift(placed[k].sources, catalog, start, config)
-
-        return list(self.each(carry, range(len(placed))))
-
-    def placed_wcs(self, track: Track) -> WCS:
-        """The template where the frame was found."""
-        info = track.frame.info
-        assert track.placement is not None  # noqa: S101 - placed tracks only
-        return astrometry.placed_wcs(self.chip, (info.ra_deg, info.dec_deg), track.placement)
-
     # ------------------------------------------------------------ second sky and stack
 
-    def judge(self, tracks: list[Track]) -> list[Track]:
-        """The frames that the stack is better with; the others get their verdict."""
+    def judge(self, tracks: list[Track]) -> None:
+        """A verdict on every frame: is the stack better with it."""
         reasons = reject([track.frame.quality for track in tracks], self.config.coadd)
-        kept = []
-        for track, reason in zip(tracks, reasons, strict=True):
+        for track, quality_reason in zip(tracks, reasons, strict=True):
+            reason = quality_reason
             if not reason and track.frame.solution.level == "shift":
                 reason = f"astrometry: {track.frame.solution.reason}"
-            verdict = _verdict(track.frame, used=not reason, reason=reason)
-            self.kept[track.name] = verdict
-            if not reason:
-                kept.append(track)
-        if not kept:
+            self.verdicts[track.name] = judged(track.frame, used=not reason, reason=reason)
+        if not self.used(tracks):
             raise TooFewFrames(f"C{self.chip}: no frame is good enough for a stack")
-        return tracks
 
     def used(self, tracks: list[Track]) -> list[Track]:
         """The tracks that go into the stack."""
-        return [track for track in tracks if self.kept[track.name].used]
+        return [track for track in tracks if self.verdicts[track.name].used]
 
     def hide_stars(self, tracks: list[Track], image: Image) -> tuple[list[Track], masks.StarMask]:
         """Where the stars are, from a shallow stack of the good frames, as each frame sees them."""
         self.progress(f"C{self.chip} star mask", 0, 1)
-        layers = [self.layer(track, image) for track in self.used(tracks)]
+        layers = [layer(track, image) for track in self.used(tracks)]
         mean, weight, grid = masks.shallow_stack(layers, self.config.coadd, each=self.each)
         found = masks.find_stars(mean, weight, grid, self.config.masks)
-        out = [
+        self.progress(f"C{self.chip} star mask", 1, 1)
+        return [
             replace(track, mask=found.seen_by(track.frame.wcs, track.pixels.shape))
             for track in tracks
-        ]
-        self.progress(f"C{self.chip} star mask", 1, 1)
-        return out, found
+        ], found
 
-    def final_sky(self, tracks: list[Track], first_sky: Image) -> tuple[Image, list[Track]]:
+    def final_sky(self, tracks: list[Track], first: Image) -> tuple[Image, list[Track]]:
         """The sky with the stars hidden, and each frame's level and gradient against it."""
 
         def fit(track: Track, image: Image) -> Track:
@@ -472,128 +351,80 @@ class _Run:
             )
             return replace(track, background=background, noise=noise)
 
-        tracks = list(self.each(partial(fit, image=first_sky), tracks))
+        tracks = list(self.each(partial(fit, image=first), tracks))
         good = self.used(tracks)
         # A frame too bad for the stack may still vote for the sky when there are few.
         voters = good if len(good) >= self.config.sky.min_frames else tracks
         image = sky.fill_sky(self.make_sky(voters, [track.mask for track in voters]))
-        return image, list(
-            self.counted("background", len(tracks))(partial(fit, image=image), tracks)
+        counted = self.counted("background", len(tracks))
+        return image, list(counted(partial(fit, image=image), tracks))
+
+    def stack(self, tracks: list[Track], image: Image) -> Coadd:
+        """The coadd of the frames whose verdict is good."""
+        layers = [layer(track, image) for track in self.used(tracks)]
+        grid = common_grid(
+            [one.wcs for one in layers], [one.shape for one in layers], self.config.coadd
         )
-
-    def layer(self, track: Track, image: Image) -> Layer:
-        """A frame as a layer of a stack: sky subtracted while it is read."""
-        response = track.pixels.flat.response
-        inverse = np.float32(1.0 / track.noise**2)
-
-        def rows(y0: int, y1: int):
-            data, bad = track.pixels.rows(y0, y1)
-            track.background.subtract(data, image, y0)
-            # Sky photons: dividing by the response f multiplies their variance by 1/f.
-            return data, bad, response[y0:y1] * inverse
-
-        transparency = track.frame.quality.transparency
-        factor = 1.0 / transparency if np.isfinite(transparency) and transparency > 0 else 1.0
-        return Layer(rows, track.pixels.shape, track.frame.wcs, factor)
-
-    def stack(self, tracks, image: Image, residuals: Table, star_mask) -> ChipResult:
-        """The coadd with its weight map and WCS, written."""
-        good = self.used(tracks)
-        infos = [track.frame.info for track in good]
-        headers = [track.frame.header for track in good]
-        self.write_sky(image, tracks, headers[0])
-        layers = [self.layer(track, image) for track in good]
-        grid = common_grid([y.wcs for y in layers], [y.shape for y in layers], self.config.coadd)
         self.progress(f"C{self.chip} coadd", 0, 1)
         result = coadd(layers, grid, self.config.coadd, each=self.each)
-        numbers = self.numbers(good, residuals, star_mask, result)
-        result = replace(result, measures=_measures(numbers))
-        header = fitsfile.coadd_header(result, infos, headers)
-        compressed = self.config.run.compress
-        all_ramps = self.span()
-        path = self.products.coadd(all_ramps, compressed=compressed)
-        weight_path = self.products.weight(all_ramps)
-        if compressed:
-            fitsfile.write_compressed(path, result.data, header, self.config.coadd.quantize_level)
-        else:
-            fitsfile.write_image(path, result.data, header)
-        weight_header = header.copy()
-        weight_header["BUNIT"] = ("adu-2", "inverse variance of the stack's pixels")
-        fitsfile.write_image(weight_path, result.weight, weight_header)
-        wcs_header = sip_cards(result.wcs, result.data.shape)
-        fitsfile.write_header(self.products.coadd_wcs(all_ramps), wcs_header)
         self.progress(f"C{self.chip} coadd", 1, 1)
-        return ChipResult(self.chip, path, weight_path, self.verdicts(), numbers, self.notes)
+        return result
 
-    def span(self) -> list[RampId]:
-        """The ramps that name the products: all that were given, as the night log has them."""
-        return self.named
+    def refine_with_astrometry_net(self, result: Coadd, catalog: Table | None) -> Coadd:
+        """The stack with astrometry.net's WCS if that is the better one; a note either way."""
+        try:
+            wcs, note = refine_coadd(result, catalog, self.config)
+        except PhotometrusError as error:
+            self.note(f"astrometry.net: {error}; the solution before it is kept")
+            return result
+        self.note(note)
+        return replace(result, wcs=wcs)
 
-    # ------------------------------------------------------------ products on the way
+    # ------------------------------------------------------------ products
 
     def write_frames(self, tracks: list[Track], image: Image) -> None:
-        """The intermediate products that users know, unless only the final ones are kept."""
-        if self.config.run.keep == "final":
-            return
-        for _ in self.counted("products", len(tracks))(
-            partial(self._write_frame, image=image), tracks
-        ):
+        """The intermediate products that users know."""
+
+        def write(track: Track) -> None:
+            angle = ladder.rotator(track, self.config)
+            intermediate.write_frame(self.products, track, image, angle)
+
+        for _ in self.counted("products", len(tracks))(write, tracks):
             pass
 
-    def _write_frame(self, track: Track, image: Image) -> None:
-        frame, ramp = track.frame, track.frame.info.ramp
-        info = frame.info
-        axis, rotator = (info.ra_deg, info.dec_deg), self.rotator(info.rotator_deg)
-        shape = track.pixels.shape
-        raw = track.pixels.raw
-        pointed = pointing_wcs(self.chip, axis, rotator)
-        untrimmed = pointing_wcs(self.chip, axis, rotator, trimmed=False)
-        fitsfile.write_image(
-            self.products.placed(ramp),
-            raw.rows(0, raw.shape[0]),
-            fitsfile.product_header(frame.header, untrimmed, raw.shape),
-        )
-        data, bad = track.pixels.rows(0, shape[0])
-        data[bad != 0] = np.nan
-        header = fitsfile.product_header(frame.header, pointed, shape)
-        header["FLATFILE"] = (track.pixels.flat.source[:60], "flat field")
-        fitsfile.write_image(self.products.flat_fielded(ramp), data, header)
-        track.background.subtract(data, image, 0)
-        header = fitsfile.product_header(frame.header, frame.wcs, shape)
-        header["FLATFILE"] = (track.pixels.flat.source[:60], "flat field")
-        for key, value, text in (
-            ("SKYLEVEL", track.background.scale, "[adu] sky that was subtracted"),
-            ("SKYNOISE", track.noise, "[adu] scatter of a sky pixel"),
-            ("SEEING", frame.quality.seeing_arcsec, "[arcsec] FWHM of the stars"),
-            ("TRANSP", frame.quality.transparency, "transparency relative to the median frame"),
-            ("ASTRRMS", frame.solution.rms_arcsec, "[arcsec] rms per axis to the catalogue"),
-            ("ASTRINT", frame.solution.internal_rms_arcsec, "[arcsec] rms per axis, dithers"),
-        ):
-            if np.isfinite(value):
-                header[key] = (round(float(value), 5), text)
-        header["ASTRNUM"] = (frame.solution.n_matched, "catalogue stars in the solution")
-        header["ASTRLEV"] = (frame.solution.level, "step of the astrometric ladder")
-        fitsfile.write_image(self.products.sky_subtracted(ramp), data, header)
-        factor = 1.0
-        if np.isfinite(frame.quality.transparency) and frame.quality.transparency > 0:
-            factor = 1.0 / frame.quality.transparency
-        solved = tpv_cards(frame.wcs)
-        solved["FLXSCALE"] = (factor, "flux scale to the median frame")
-        ldac.write_head(self.products.head(ramp), solved)
-        self.products.old_head(ramp).parent.mkdir(parents=True, exist_ok=True)
-        ldac.write_head(self.products.old_head(ramp), tpv_cards(pointed))
-        cat_header = fitsfile.product_header(frame.header, None, shape)
-        cat_header.update(tpv_cards(frame.wcs))
-        cat_header["NAXIS1"], cat_header["NAXIS2"] = shape[1], shape[0]
-        ldac.write_ldac(self.products.sources(ramp), cat_header, track.sources)
-
-    def write_sky(self, image: Image, tracks: list[Track], header) -> None:
+    def write_sky(self, image: Image, tracks: list[Track]) -> None:
         """The sky in ADU of the median frame."""
         level = float(np.median([track.background.scale for track in tracks]))
-        out = fitsfile.product_header(header, None, image.shape)
-        out["SKYLEVEL"] = (level, "[adu] median sky level of the frames")
-        out["NCOMBINE"] = (len(tracks), "frames")
-        fitsfile.write_image(self.products.sky(self.span()), image * np.float32(level), out)
+        header = fitsfile.product_header(tracks[0].frame.header, None, image.shape)
+        header["SKYLEVEL"] = (level, "[adu] median sky level of the frames")
+        header["NCOMBINE"] = (len(tracks), "frames")
+        fitsfile.write_image(self.products.sky(self.ramps), image * np.float32(level), header)
+
+    def write_stack(self, result: Coadd, good: list[Track], hidden: masks.StarMask) -> ChipResult:
+        """The stack, its weight map and its WCS; and the chip's result."""
+        numbers = {**self.numbers(good), "masked_fraction": hidden.fraction}
+        numbers["rejected_fraction"] = result.rejected_fraction
+        result = replace(result, measures=_cards(numbers))
+        frames = [track.frame for track in good]
+        header = fitsfile.coadd_header(
+            result, [frame.info for frame in frames], [frame.header for frame in frames]
+        )
+        compress = self.config.run.compress
+        path = self.products.coadd(self.ramps, compressed=compress)
+        if compress:
+            level = self.config.coadd.quantize_level
+            fitsfile.write_compressed(path, result.data, header, level)
+        else:
+            fitsfile.write_image(path, result.data, header)
+        # One stack, not two: what an earlier run left in the other form is stale.
+        self.products.coadd(self.ramps, compressed=not compress).unlink(missing_ok=True)
+        weight_header = header.copy()
+        weight_header["BUNIT"] = ("adu-2", "inverse variance of the stack")
+        weight = self.products.weight(self.ramps)
+        fitsfile.write_image(weight, result.weight, weight_header)
+        wcs_header = sip_cards(result.wcs, result.data.shape)
+        fitsfile.write_header(self.products.coadd_wcs(self.ramps), wcs_header)
+        return ChipResult(self.chip, path, weight, self.all_verdicts(), numbers, self.notes)
 
     # ------------------------------------------------------------ bookkeeping
 
@@ -618,64 +449,52 @@ class _Run:
         for name, reason in frames:
             text = str(reason).removeprefix(f"{name}: ")
             log.warning("%s: %s", name, text)
-            self.lost[name] = Verdict(name, used=False, reason=text)
+            self.verdicts[name] = Verdict(name, used=False, reason=text)
 
-    def verdicts(self) -> list[Verdict]:
+    def all_verdicts(self) -> list[Verdict]:
         """All frames' verdicts so far, in order."""
-        both = {**self.kept, **self.lost}
-        return [both[name] for name in sorted(both)]
+        return [self.verdicts[name] for name in sorted(self.verdicts)]
 
-    def numbers(self, good, residuals, star_mask, result) -> dict[str, float]:
-        """What was measured on the chip as a whole."""
+    def numbers(self, good: list[Track]) -> dict[str, float]:
+        """What was measured on the frames of the stack, on average."""
         quality = [track.frame.quality for track in good]
         solution = [track.frame.solution for track in good]
 
-        def mean(values) -> float:
+        def mean(values: Iterable[float]) -> float:
             finite = [value for value in values if np.isfinite(value)]
             return float(np.mean(finite)) if finite else float("nan")
 
         return {
-            "n_given": float(len(self.kept) + len(self.lost)),
+            "n_given": float(len(self.ramps)),
             "n_frames": float(len(good)),
             "exposure_s": float(sum(track.frame.info.exposure_s for track in good)),
-            "seeing_arcsec": mean(q.seeing_arcsec for q in quality),
-            "ellipticity": mean(q.ellipticity for q in quality),
-            "sky_adu": mean(q.sky_adu for q in quality),
+            "seeing_arcsec": mean(one.seeing_arcsec for one in quality),
+            "ellipticity": mean(one.ellipticity for one in quality),
+            "sky_adu": mean(one.sky_adu for one in quality),
             "noise_adu": mean(track.noise for track in good),
-            "n_matched": mean(s.n_matched for s in solution),
-            "n_residuals": float(len(residuals)),
-            "rms_arcsec": mean(s.rms_arcsec for s in solution),
-            "internal_rms_arcsec": mean(s.internal_rms_arcsec for s in solution),
-            "masked_fraction": star_mask.fraction,
-            "rejected_fraction": result.rejected_fraction,
+            "n_matched": mean(one.n_matched for one in solution),
+            "rms_arcsec": mean(one.rms_arcsec for one in solution),
+            "internal_rms_arcsec": mean(one.internal_rms_arcsec for one in solution),
         }
 
 
-def _turn(a: float, b: float) -> float:
-    """Angle from b to a in degrees, -180..180."""
-    return (a - b + 180.0) % 360.0 - 180.0
+def layer(track: Track, image: Image) -> Layer:
+    """A frame as a layer of a stack: sky subtracted while it is read, inverse variance beside it.
+
+    Sky photons set the variance: dividing by the response f multiplies it by 1/f.
+    """
+    response = track.pixels.flat.response
+    inverse = np.float32(1.0 / track.noise**2)
+
+    def rows(y0: int, y1: int) -> tuple[Image, Any, Image]:
+        data, bad = track.pixels.rows(y0, y1)
+        track.background.subtract(data, image, y0)
+        return data, bad, response[y0:y1] * inverse
+
+    return Layer(rows, track.pixels.shape, track.frame.wcs, track.flux_factor)
 
 
-def _verdict(frame: Frame, *, used: bool, reason: str) -> Verdict:
-    quality, solution = frame.quality, frame.solution
-    assert isinstance(quality, Quality) and isinstance(solution, Solution)  # noqa: S101, PT018
-    return Verdict(
-        frame=frame.name,
-        used=used,
-        reason=reason,
-        seeing_arcsec=quality.seeing_arcsec,
-        ellipticity=quality.ellipticity,
-        sky_adu=quality.sky_adu,
-        noise_adu=quality.noise_adu,
-        transparency=quality.transparency,
-        level=solution.level,
-        n_matched=solution.n_matched,
-        rms_arcsec=solution.rms_arcsec,
-        internal_rms_arcsec=solution.internal_rms_arcsec,
-    )
-
-
-def _measures(numbers: dict[str, float]) -> dict[str, tuple[float, str]]:
+def _cards(numbers: dict[str, float]) -> dict[str, tuple[float, str]]:
     """FITS cards of the stack's numbers."""
     return {
         "SEEING": (numbers["seeing_arcsec"], "[arcsec] mean FWHM of the frames"),

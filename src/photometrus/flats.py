@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -165,7 +166,7 @@ def prepare(
     """
     store = Flats(store_folder(config.input.flat_dir), night)
     wanted = [c for c in chips if store.nearest(band, c, config.flat.max_days_away) is None]
-    notes = []
+    notes: list[str] = []
     if not wanted:
         return notes
     source_night, ramps = _nearest_flats(archive, night, band, store.folder, log_folder)
@@ -177,23 +178,25 @@ def prepare(
         got = download(
             archive,
             mine,
-            lambda ramp, folder=folder: folder / f"{ramp}.ramp.fits",
+            partial(_ramp_in, folder),
             kind=config.input.ftype if config.input.ftype.startswith("ramp") else "ramp",
             workers=config.input.downloads,
         )
         here = sorted((*got.fetched, *got.present))
         try:
             out = store.folder / flat_name(band, source_night, chip)
-            make_master(
-                [folder / f"{ramp}.ramp.fits" for ramp in here], out, config.flat, each=each
-            )
+            make_master([_ramp_in(folder, ramp) for ramp in here], out, config.flat, each=each)
             log.info("C%d: flat %s from %d FLAT ramps", chip, out.name, len(here))
         except TooFewFrames as error:
             notes.append(f"C{chip}: {error}")
         # The master holds all that they said.
         for ramp in here:
-            (folder / f"{ramp}.ramp.fits").unlink(missing_ok=True)
+            _ramp_in(folder, ramp).unlink(missing_ok=True)
     return notes
+
+
+def _ramp_in(folder: Path, ramp: RampId) -> Path:
+    return folder / f"{ramp}.ramp.fits"
 
 
 def _nearest_flats(

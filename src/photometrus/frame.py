@@ -124,6 +124,17 @@ class Quality:
     """Flux of its stars relative to the median frame; NaN until it is known."""
 
 
+NOT_MEASURED = Quality(
+    sky_adu=float("nan"),
+    noise_adu=float("nan"),
+    seeing_arcsec=float("nan"),
+    ellipticity=float("nan"),
+    n_sources=0,
+    transparency=float("nan"),
+)
+NOT_SOLVED = Solution("", 0, float("nan"), float("nan"), "not tried")
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """A handle on one calibrated ramp: small; pixels come when they are asked for."""
@@ -132,8 +143,8 @@ class Frame:
     header: Header
     pixels: Pixels
     wcs: WCS
-    quality: Quality | None = None
-    solution: Solution | None = None
+    quality: Quality = NOT_MEASURED
+    solution: Solution = NOT_SOLVED
 
     @property
     def name(self) -> str:

@@ -18,9 +18,9 @@ from typing import Any
 
 from astropy.table import Table
 
-from photometrus import __version__
+from photometrus import __version__, astromatic
 from photometrus import config as configuration
-from photometrus.chip import ChipResult, Verdict, reduce_chip
+from photometrus.chip import reduce_chip
 from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput
 from photometrus.flats import Flats, prepare, store_folder
@@ -33,6 +33,7 @@ from photometrus.io.download import DownloadEvent, Downloads, download, write_fa
 from photometrus.io.nightlog import read_log, select
 from photometrus.io.whole import whole
 from photometrus.products import Products, RampId
+from photometrus.track import ChipResult, Verdict
 from photometrus.workers import cores, threads
 
 log = logging.getLogger(__name__)
@@ -201,9 +202,7 @@ def _reduce(
 ) -> Observation:
     """Every chip, one after the other or at once; then the record."""
     if config.run.engine == "astromatic":
-        from photometrus.astromatic import check_programs
-
-        check_programs()
+        astromatic.check_programs()
     started = datetime.now(UTC)
     _write_text(products.config, configuration.dump(config))
     flats = Flats(store_folder(config.input.flat_dir), night)

@@ -55,7 +55,7 @@ def _run(words: list[str]) -> int:
 
     screen = Screen(quiet="quiet" in given, verbose="verbose" in given)
     with screen.listening():
-        return getattr(run, command.runner)(command, given, screen, retold(words))
+        return getattr(run, command.runner)(run.Order(command, given, screen, retold(words)))
 
 
 def retold(words: Sequence[str]) -> str:

@@ -32,9 +32,7 @@ from photometrus.cli.options import (
     Option,
     angle,
     band,
-    chips,
     count,
-    file,
     folder,
     night,
     number,
@@ -154,8 +152,8 @@ GENFLAT = Command(
     "process genflat",
     "master flats from FLAT ramps on disk",
     "Makes mflat.<band>.<date>.C<chip>.fits, with a bad-pixel map, from the FLAT ramps in DIR/C#\n"
-    "by pairwise subtraction within each half of the night (the log in DIR says which are which;\n"
-    "without it, their headers do). Flats of the night's end come out as mflat.end....",
+    "by pairwise subtraction. The night log in DIR says which ramps are FLATs of the night's\n"
+    "start or end; without it, their headers say which are FLATs.",
     {
         "What": (
             Option("dir", "folder that holds C1, C2, ...", "DIR", folder, needed=True),
@@ -204,8 +202,8 @@ FLATFIELD = Command(
 GENSKY = Command(
     "process gensky",
     "*.flat.fits to a sky",
-    "Makes the sky of a sequence of dithered frames in two passes: the second hides the stars that\n"
-    "the first one shows.",
+    "Makes the sky of a sequence of dithered frames in two passes: the second hides the stars\n"
+    "that the first one shows.",
     {
         "What": (
             IN_PATH,
@@ -310,7 +308,6 @@ SIMULATE = Command(
         "What": (
             Option("out", "folder for it, made if missing", "DIR", folder, needed=True),
             Option("size", "pixels on a side, border included", "N", count, default="4096"),
-            Option("chips", "the same as -chip", "1,2,3,4", chips),
             CHIP,
             Option("ramps", "per chip", "N", count, default="9"),
             Option("blocks", "how often the field is observed", "N", count, default="1"),

@@ -55,6 +55,11 @@ class Screen:
         if not self.quiet:
             self.out.print(clean(text), style=style, soft_wrap=True)
 
+    def step(self, text: str) -> None:
+        """A line about what is going on."""
+        if not self.quiet:
+            self.err.print(clean(text), style="dim", soft_wrap=True)
+
     def raw(self, text: str) -> None:
         """Text with its own lines, as it is (a file of ours)."""
         self.out.print(text, end="", soft_wrap=True)
@@ -77,12 +82,16 @@ class Screen:
     def progress(self) -> Iterator[Any]:
         """A function (step, done, of) that shows how far things are."""
         if self.quiet:
-            yield lambda step, done, of: None
+            yield _say_nothing
         elif self.err.is_terminal:
             with Bars(self.err) as bars:
                 yield bars.tell
         else:
             yield Lines(self.err).tell
+
+
+def _say_nothing(step: str, done: int, of: int) -> None:
+    """Progress of a quiet run."""
 
 
 def _console(stream: Any) -> Console:

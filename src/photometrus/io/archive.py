@@ -23,6 +23,7 @@ from photometrus.io.transport import (
     connect,
     parse_address,
 )
+from photometrus.io.whole import write_bytes
 from photometrus.products import RampId, clean_log_name, log_name
 
 log = logging.getLogger(__name__)
@@ -218,8 +219,8 @@ def fetch_log(archive: Archive, night: date, folder: Path) -> Path:
         )
         raise MissingInput(f"archive {archive}: no night log of {night.isoformat()}; {known}")
     path = folder / log_name(night)
-    write_whole(path, content)
-    write_whole(folder / clean_log_name(night), clean_log(decode(content)).encode())
+    write_bytes(path, content)
+    write_bytes(folder / clean_log_name(night), clean_log(decode(content)).encode())
     return path
 
 
@@ -277,17 +278,3 @@ def _read_all(stream: Stream) -> bytes:
 def _is_web_page(content: bytes) -> bool:
     """True for what some servers send, with a smile, in place of a file they do not have."""
     return content[:1024].lstrip().lower().startswith((b"<!doctype html", b"<html"))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all, making its folder. Raises PhotometrusError."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        raise PhotometrusError(
-            f"{path}: cannot be written ({error.strerror}); free some space or choose another "
-            "-parent"
-        ) from error

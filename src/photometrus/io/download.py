@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from photometrus.errors import FrameError, PhotometrusError, UsageError
-from photometrus.io.archive import CHUNK_BYTES, N_TRIES, Archive, Place, fallbacks, write_whole
+from photometrus.io.archive import CHUNK_BYTES, N_TRIES, Archive, Place, fallbacks
 from photometrus.io.fz import fault, unpack
 from photometrus.io.transport import AbsentError, BrokenError, Stream, Transport
+from photometrus.io.whole import write_bytes
 from photometrus.products import RampId
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ def write_failed(path: Path, missing: Sequence[tuple[RampId, str]]) -> None:
     Raises PhotometrusError when the disk cannot be written.
     """
     if missing:
-        write_whole(path, "".join(f"{ramp} {reason}\n" for ramp, reason in missing).encode())
+        write_bytes(path, "".join(f"{ramp} {reason}\n" for ramp, reason in missing).encode())
     else:
         path.unlink(missing_ok=True)
 

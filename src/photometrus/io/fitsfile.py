@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from astropy.coordinates import Angle
 from astropy.io import fits
-from astropy.io.fits.verify import VerifyError, VerifyWarning
+from astropy.io.fits.verify import VerifyError
 from astropy.time import Time
+from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs import WCS, FITSFixedWarning
 
 from photometrus import __version__
@@ -25,6 +26,9 @@ from photometrus.io.whole import whole
 from photometrus.products import parse_ramp
 from photometrus.wcs import sip_cards
 
+TILE_ROWS = 32
+"""Rows of a compressed tile."""
+GZIP = "GZIP_COMPRESSED_DATA"
 MIN_PIXELS = 64
 """Frames smaller than this on a side are no window of a detector."""
 
@@ -50,7 +54,9 @@ class RawRows:
                 self.path, ">f4", (y1 - y0) * nx, offset=self.offset + 4 * y0 * nx
             ).reshape(-1, nx)
             return raw.astype(np.float32)
-        with fits.open(self.path, memmap=True) as hdus:
+        # Not memory-mapped: astropy cannot scale (BZERO, BLANK) what is mapped. A section reads
+        # only its own rows all the same.
+        with fits.open(self.path, memmap=False) as hdus:
             return np.ascontiguousarray(hdus[self.hdu].section[y0:y1], dtype=np.float32)
 
 
@@ -66,7 +72,8 @@ def open_ramp(path: Path) -> tuple[fits.Header, RawRows]:
         raise MissingInput(f"{path}: not there")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", VerifyWarning)
+            # "File may have been truncated" is one of them: said below, as an error of ours.
+            warnings.simplefilter("ignore", AstropyUserWarning)
             with fits.open(path, memmap=True) as hdus:
                 images = [k for k, h in enumerate(hdus) if h.is_image and h.header["NAXIS"] == 2]
                 if not images:
@@ -75,7 +82,7 @@ def open_ramp(path: Path) -> tuple[fits.Header, RawRows]:
                 header = hdu.header.copy()
                 shape = (int(header["NAXIS2"]), int(header["NAXIS1"]))
                 plain = (
-                    isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU)
+                    not isinstance(hdu, fits.CompImageHDU)
                     and header["BITPIX"] == -32
                     and header.get("BZERO", 0) == 0
                     and header.get("BSCALE", 1) == 1
@@ -114,7 +121,7 @@ def frame_info(header: fits.Header, path: Path) -> FrameInfo:
     chip = _number(header, "CHIP")
     if chip is not None and int(chip) != ramp.chip:
         raise FrameError(f"{name}: header says chip {int(chip)}, the name says {ramp.chip}")
-    filters = (str(header.get("FILTER1", "")), str(header.get("FILTER2", "")))
+    filters = (_text(header, "FILTER1"), _text(header, "FILTER2"))
     band = band_of(*filters)
     if band is None:
         raise FrameError(f"{name}: filters {filters[0]!r} {filters[1]!r} are no band of PRIME")
@@ -125,7 +132,7 @@ def frame_info(header: fits.Header, path: Path) -> FrameInfo:
     if exposure is None and reads > 1:
         exposure = (reads - 1) * frame_time
     if exposure is None or not 0 < exposure < 1e5:
-        raise FrameError(f"{name}: no usable EXPTIMEE ({header.get('EXPTIMEE')!r}) or NFRAMES")
+        raise FrameError(f"{name}: no usable EXPTIMEE ({_text(header, 'EXPTIMEE')!r}) or NFRAMES")
     if reads < 2:
         reads = round(exposure / frame_time) + 1
     begin, end = _times(header, name, reads * frame_time)
@@ -152,6 +159,14 @@ def _number(header: fits.Header, key: str) -> float | None:
     return value if np.isfinite(value) else None
 
 
+def _text(header: fits.Header, key: str) -> str:
+    """A keyword as text; empty when it is missing or its card cannot be read."""
+    try:
+        return str(header.get(key, ""))
+    except VerifyError:
+        return ""
+
+
 def _rotator(header: fits.Header) -> float | None:
     """ROTOFF in degrees (172800 is arcsec, as the planner writes it); None when unreadable."""
     value = _number(header, "ROTOFF")
@@ -165,11 +180,11 @@ def _position(header: fits.Header, name: str) -> tuple[float, float]:
     ra, dec = _number(header, "RA-D"), _number(header, "DEC-D")
     try:
         if ra is None:
-            ra = Angle(str(header["RA"]), unit="hourangle").degree
+            ra = Angle(_text(header, "RA"), unit="hourangle").degree
         if dec is None:
             # Angle keeps the sign of "-00:31:12", which int("-00") loses.
-            dec = Angle(str(header["DEC"]), unit="deg").degree
-    except (KeyError, ValueError, TypeError) as error:
+            dec = Angle(_text(header, "DEC"), unit="deg").degree
+    except (ValueError, TypeError) as error:
         raise FrameError(f"{name}: no readable pointing in RA/DEC or RA-D/DEC-D") from error
     if not (-360 <= ra <= 720 and -90 <= dec <= 90):
         raise FrameError(f"{name}: pointing RA {ra} Dec {dec} is not on the sky")
@@ -182,9 +197,9 @@ def _times(header: fits.Header, name: str, length_s: float) -> tuple[float, floa
     if begin is None:
         for key in ("DATE-BEG", "DATE-OBS", "EXPSTART"):
             try:
-                begin = float(Time(str(header[key]), format="isot", scale="utc").mjd)
+                begin = float(Time(_text(header, key), format="isot", scale="utc").mjd)
                 break
-            except (KeyError, ValueError):
+            except ValueError:
                 continue
     if begin is None or not 50000 < begin < 90000:
         raise FrameError(f"{name}: no usable time in MJD-BEG or DATE-BEG")
@@ -295,9 +310,35 @@ def write_compressed(path: Path, data: Image, header: fits.Header, quantize_leve
             quantize_level=quantize_level,
             quantize_method=2,
             dither_seed=1,
-            tile_shape=(1, data.shape[1]),
+            tile_shape=(TILE_ROWS, data.shape[1]),
         )
         fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(part, overwrite=True)
+        _forget_clock(part)
+
+
+def _forget_clock(path: Path) -> None:
+    """Zero the time of day in the gzip streams of a compressed image.
+
+    Tiles without noise are stored by gzip, whose header holds the time: the same pixels would not
+    give the same file.
+    """
+    with fits.open(path, disable_image_compression=True, memmap=False) as hdus:
+        table = hdus[1]
+        if GZIP not in table.columns.names:
+            return
+        offset = table.fileinfo()["datLoc"]
+        row_bytes = table.header["NAXIS1"]
+        heap = offset + table.header.get("THEAP", row_bytes * table.header["NAXIS2"])
+        names = table.columns.names
+        at = sum(table.columns[name].dtype.itemsize for name in names[: names.index(GZIP)])
+        n_rows = table.header["NAXIS2"]
+    with path.open("r+b") as file:
+        for row in range(n_rows):
+            file.seek(offset + row * row_bytes + at)
+            size, start = np.frombuffer(file.read(8), ">i4")
+            if size > 10:
+                file.seek(heap + start + 4)
+                file.write(bytes(4))
 
 
 def write_header(path: Path, header: fits.Header) -> None:

@@ -19,6 +19,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from photometrus.errors import MissingInput, UsageError
+from photometrus.io.whole import whole
 
 Column = NDArray[Any]
 """One column of a table, float64 unless said otherwise."""
@@ -261,9 +262,8 @@ def write_head(path: Path, header: fits.Header) -> None:
         if not STRUCTURE.match(card.keyword) and (card.keyword or card.comment or card.value)
     ]
     lines = [str(card)[start : start + CARD] for card in cards for start in _starts(str(card))]
-    part = path.with_name(path.name + ".part")
-    part.write_text("".join(line + "\n" for line in [*lines, "END".ljust(CARD)]), "ascii")
-    part.replace(path)
+    with whole(path) as part:
+        part.write_text("".join(line + "\n" for line in [*lines, "END".ljust(CARD)]), "ascii")
 
 
 def read_head(path: Path, *, extension: int = 0) -> fits.Header:
@@ -385,9 +385,8 @@ def _source_table(fields: Sequence[Field], columns: dict[str, Column]) -> fits.B
 
 
 def _write_whole(path: Path, tables: Iterable[fits.BinTableHDU]) -> None:
-    part = path.with_name(path.name + ".part")
-    fits.HDUList([fits.PrimaryHDU(), *tables]).writeto(part, overwrite=True)
-    part.replace(path)
+    with whole(path) as part:
+        fits.HDUList([fits.PrimaryHDU(), *tables]).writeto(part, overwrite=True)
 
 
 def _sources_of(rows: fits.FITS_rec) -> Table:

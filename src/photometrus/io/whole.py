@@ -23,7 +23,15 @@ def whole(path: Path) -> Iterator[Path]:
         part.replace(path)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise PhotometrusError(f"{path}: cannot be written ({reason})") from error
+        raise PhotometrusError(
+            f"{path}: cannot be written ({reason}); free some space or choose another folder"
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """A file with that content."""
+    with whole(path) as part:
+        part.write_bytes(content)

@@ -11,6 +11,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from photometrus.instrument import FRAME_TIME_S, GAIN_E_PER_ADU, PIXEL_SCALE_ARCSEC
+from photometrus.io.whole import whole
 from photometrus.products import RampId
 from photometrus.simulate.config import (
     SKY_MAG_ARCSEC2,
@@ -235,21 +236,18 @@ def exposure_notes(exposure: Exposure, config: SimulateConfig) -> dict[str, Any]
 def write_bad_map(path: Path, detector: Detector) -> None:
     """The map of bad pixels: bits 1 dead, 2 hot, 4 never solved."""
     hdu = fits.CompImageHDU(detector.bad, compression_type="RICE_1")
-    part = path.with_name(path.name + ".part")
-    hdu.writeto(part, overwrite=True)
-    part.replace(path)
+    with whole(path) as part:
+        hdu.writeto(part, overwrite=True)
 
 
 def write_table(path: Path, table: Table) -> None:
     """Write a FITS table, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    table.write(part, format="fits", overwrite=True)
-    part.replace(path)
+    with whole(path) as part:
+        table.write(part, format="fits", overwrite=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")

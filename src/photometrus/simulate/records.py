@@ -19,6 +19,7 @@ from photometrus.instrument import (
     SITE_LONGITUDE_DEG,
     filters_of,
 )
+from photometrus.io.whole import whole
 from photometrus.products import RampId, log_name
 from photometrus.simulate.config import SimulateConfig
 from photometrus.simulate.sequence import (
@@ -193,9 +194,8 @@ def write_ramp(
         )
     else:
         hdu = fits.PrimaryHDU(slopes, header)
-    part = path.with_name(path.name + ".part")
-    hdu.writeto(part, overwrite=True)
-    part.replace(path)
+    with whole(path) as part:
+        hdu.writeto(part, overwrite=True)
 
 
 def tile_rows(rows: int) -> int:

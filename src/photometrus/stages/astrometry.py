@@ -236,7 +236,22 @@ def at_epoch(reference: Table, epoch_yr: float) -> Table:
     cos_dec = np.maximum(np.cos(np.radians(dec)), 1e-6)
     out["ra_deg"] = (np.asarray(reference["ra_deg"]) + years * pm_ra / 3.6e6 / cos_dec) % 360.0
     out["dec_deg"] = np.clip(dec + years * pm_dec / 3.6e6, -90.0, 90.0)
+    out["epoch_yr"] = np.where((pm_ra != 0) | (pm_dec != 0), epoch_yr, reference["epoch_yr"])
     return out
+
+
+def agreement(
+    sources: Table, reference: Table, wcs: WCS, radius_arcsec: float = 2.0
+) -> tuple[int, float]:
+    """How a WCS agrees with a catalogue: stars matched, and their rms per axis in arcsec."""
+    i, j = match_catalog(sources, reference, wcs, radius_arcsec, 2000)
+    if i.size == 0:
+        return 0, float("nan")
+    centre = _crval(wcs)
+    xi, eta = to_plane(*pixel_to_sky(wcs, sources["x"][i], sources["y"][i]), centre)
+    ref_xi, ref_eta = to_plane(reference["ra_deg"][j], reference["dec_deg"][j], centre)
+    off = np.concatenate([ref_xi - xi, ref_eta - eta])
+    return int(i.size), 1.4826 * float(np.median(np.abs(off)))
 
 
 def as_catalog(sources: Table, wcs: WCS) -> Table:
@@ -423,7 +438,7 @@ def _solve_once(matched, wcs, stars, reference, config):
     n_frames = len(wcs)
     degree = len(config.prior_arcsec) - 1
     centre = _crval(wcs[0])
-    star_xi, star_eta = to_plane(*stars, centre)
+    star_xi, star_eta = to_plane(stars[0], stars[1], centre)
     n_stars = star_xi.size
 
     frame = np.concatenate([np.full(m.x.size, k) for k, m in enumerate(matched)])

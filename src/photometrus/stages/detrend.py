@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -158,21 +159,23 @@ def make_flat(frames: Sequence[Pixels], config: FlatConfig = FlatConfig()) -> Fl
     ]
     shape = frames[0].shape
 
-    def masked(k: int, y0: int, y1: int) -> Image:
+    def good(k: int, y0: int, y1: int) -> Image:
         data, bad = frames[k].rows(y0, y1)
         data[bad != 0] = np.nan
         return data
 
+    def difference(i: int, j: int, y0: int, y1: int) -> Image:
+        return (good(i, y0, y1) - good(j, y0, y1)) / np.float32(levels[i] - levels[j])
+
+    def single(k: int, y0: int, y1: int) -> Image:
+        return good(k, y0, y1) / np.float32(levels[k])
+
+    layers: list[Callable[[int, int], Image]]
     if pairs:
-        layers = [
-            lambda y0, y1, i=i, j=j: (
-                (masked(i, y0, y1) - masked(j, y0, y1)) / np.float32(levels[i] - levels[j])
-            )
-            for i, j in pairs
-        ]
+        layers = [partial(difference, i, j) for i, j in pairs]
         source = f"{len(pairs)} pairs of FLAT ramps"
     else:
-        layers = [lambda y0, y1, k=k: masked(k, y0, y1) / np.float32(levels[k]) for k in usable]
+        layers = [partial(single, k) for k in usable]
         source = f"{len(usable)} FLAT ramps of equal level, not subtracted"
     return finish_flat(_combine(layers, shape, config.clip_sigma), source, config)
 
@@ -189,12 +192,12 @@ def make_sky_flat(frames: Sequence[Pixels], config: FlatConfig = FlatConfig()) -
         )
     levels = [level(frame) for frame in frames]
 
-    def layer(y0: int, y1: int, k: int) -> Image:
+    def layer(k: int, y0: int, y1: int) -> Image:
         data, bad = frames[k].rows(y0, y1)
         data[bad != 0] = np.nan
         return data / np.float32(levels[k])
 
-    layers = [lambda y0, y1, k=k: layer(y0, y1, k) for k in range(len(frames))]
+    layers = [partial(layer, k) for k in range(len(frames))]
     combined = _combine(layers, frames[0].shape, min(config.clip_sigma, 2.5))
     return finish_flat(combined, f"{len(frames)} science frames", config)
 

@@ -1,0 +1,356 @@
+"""One function per command: values in, one call of a recipe or step, tables out, an exit code.
+
+What a recipe needs is imported in the function that calls it: numba and astropy take a second.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from photometrus import config as configuration
+from photometrus.cli.commands import Command
+from photometrus.cli.options import overrides
+from photometrus.cli.show import Screen
+from photometrus.errors import UsageError
+from photometrus.instrument import CHIPS
+from photometrus.products import Products, default_parent
+
+if TYPE_CHECKING:
+    from photometrus.pipeline import ChipResult, Observation
+    from photometrus.steps import StepResult
+
+DONE, FAILED, LOSSES = 0, 1, 3
+SIMULATE_FIELDS = {
+    "chip": "chips",
+    "date": "night",
+    "ra": "ra_deg",
+    "dec": "dec_deg",
+    "seeing": "seeing_arcsec",
+    "transient": "transient_mag",
+    "dither": "dither_type",
+    "dither_radius": "dither_radius_arcsec",
+    "rot_val": "rotator_deg",
+    "pointing_error": "pointing_error_arcsec",
+    "chip_offset": "chip_offset_arcsec",
+    "rotator_error": "rotator_error_deg",
+    "no_bad_frame": "bad_frame",
+    "no_satellite": "satellite",
+    "no_dirt": "log_dirt",
+    "no_log_header": "log_header",
+}
+"""Options of ``simulate`` whose field in SimulateConfig is called otherwise."""
+NO_FIELDS = ("out", "quiet", "verbose")
+
+
+@dataclass(frozen=True)
+class Order:
+    """A command as it was given.
+
+    given : values by the options' names; text : the command as typed, without passwords
+    """
+
+    command: Command
+    given: dict[str, Any]
+    screen: Screen
+    text: str
+
+    def __getitem__(self, name: str) -> Any:
+        return self.given[name]
+
+    def get(self, name: str, otherwise: Any = None) -> Any:
+        """The value of an option, or what holds without it."""
+        return self.given.get(name, otherwise)
+
+    @property
+    def chips(self) -> tuple[int, ...]:
+        """The chips asked for: all, unless said otherwise."""
+        return self.given.get("chip", tuple(CHIPS))
+
+    def config(self) -> configuration.Config:
+        """Defaults, the file, the options."""
+        changes = overrides(self.command.options, self.given)
+        return configuration.load(self.given.get("config"), changes)
+
+
+# ---------------------------------------------------------------- recipes
+
+
+def pipeline(order: Order) -> int:
+    """The whole of it."""
+    from photometrus.pipeline import Request, reduce_observation
+
+    target, night, band = order["target"], order["date"], order["band"]
+    request = Request(
+        target=target,
+        night=night,
+        band=band,
+        chips=order.chips,
+        parent=order.get("parent", default_parent(target, night, band)),
+        download=not order.get("no_download", False),
+        command=order.text,
+    )
+    config = order.config()
+    begun = time.monotonic()
+    with order.screen.progress() as progress:
+        observation = reduce_observation(request, config, progress=progress)
+    return show_observation(order.screen, request.parent, observation, time.monotonic() - begun)
+
+
+def stack(order: Order) -> int:
+    """Chips on disk."""
+    from photometrus.pipeline import reduce_folder
+
+    parent, band = order["parent"], order["band"]
+    products = Products(parent, band)
+    # Without -chip, a chip of which nothing is there has not been asked for.
+    there = tuple(chip for chip in CHIPS if any(products.ramps(chip).glob("*.ramp.fits")))
+    chips = order.get("chip", there or tuple(CHIPS))
+    config = order.config()
+    begun = time.monotonic()
+    with order.screen.progress() as progress:
+        observation = reduce_folder(
+            parent, band, chips, config, command=order.text, progress=progress
+        )
+    return show_observation(order.screen, parent, observation, time.monotonic() - begun)
+
+
+def show_observation(
+    screen: Screen, parent: Path, observation: "Observation", seconds: float
+) -> int:
+    """The tables of an observation, and the exit code."""
+    columns = ("chip", "frames ", 'seeing " ', "rms mas ", "dithers mas ", "sky ADU ", "stack")
+    screen.table(f"{parent}", columns, [_chip_row(result, parent) for result in observation.chips])
+    screen.losses(list(_losses(observation)))
+    for note in getattr(observation, "notes", []):
+        screen.warn(f"note: {note}")
+    for result in observation.chips:
+        for note in result.notes:
+            screen.warn(f"note: C{result.chip}: {note}")
+    screen.line(f"{seconds:.0f} s; everything that was measured: {observation.record}")
+    if all(result.coadd is None for result in observation.chips):
+        return FAILED
+    return DONE if observation.complete else LOSSES
+
+
+def _chip_row(result: "ChipResult", parent: Path) -> tuple[str, ...]:
+    numbers = result.numbers
+    used = sum(verdict.used for verdict in result.verdicts)
+    path = "failed" if result.coadd is None else str(_below(result.coadd, parent))
+    return (
+        f"C{result.chip}",
+        f"{used}/{len(result.verdicts)}",
+        figure(numbers.get("seeing_arcsec"), 2),
+        figure(numbers.get("rms_arcsec"), 0, 1000),
+        figure(numbers.get("internal_rms_arcsec"), 0, 1000),
+        figure(numbers.get("sky_adu"), 0),
+        path,
+    )
+
+
+def _losses(observation: "Observation") -> list[tuple[str, str, str]]:
+    """(what, what happened, why) of everything that is not in the stacks."""
+    rows = [(name, "not downloaded", reason) for name, reason in observation.missing]
+    for result in observation.chips:
+        if result.error:
+            rows.append((f"C{result.chip}", "no stack", result.error))
+        rows += [(v.frame, "not used", v.reason) for v in result.verdicts if not v.used]
+    return rows
+
+
+def figure(value: float | None, digits: int, factor: float = 1.0) -> str:
+    """A number for a table; a dash when there is none."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value * factor:.{digits}f}"
+
+
+def _below(path: Path, parent: Path) -> Path:
+    return path.relative_to(parent) if path.is_relative_to(parent) else path
+
+
+# ---------------------------------------------------------------- steps
+
+
+def _step(order: Order, call: "Callable[..., StepResult]", where: Path) -> int:
+    """Run a step with a progress bar, tell what it made and lost; the exit code."""
+    with order.screen.progress() as progress:
+        result = call(progress=progress)
+    screen = order.screen
+    if result.numbers:
+        columns = ("frame", "stars ", "rms mas ", 'moved " ')
+        rows = [
+            (
+                name,
+                figure(numbers.get("n_matched"), 0),
+                figure(numbers.get("rms_arcsec"), 0, 1000),
+                figure(numbers.get("moved_arcsec"), 1),
+            )
+            for name, numbers in sorted(result.numbers.items())
+        ]
+        screen.table(str(where), columns, rows)
+    screen.losses([(name, "not used", reason) for name, reason in result.lost])
+    for note in result.notes:
+        screen.warn(f"note: {note}")
+    screen.line(_made(result, where))
+    if not result.made:
+        return FAILED
+    return LOSSES if result.lost else DONE
+
+
+def _made(result: "StepResult", where: Path) -> str:
+    if not result.made:
+        return f"nothing was made of {result.given} in {where}"
+    if len(result.made) == 1:
+        return f"{result.made[0]}"
+    return f"{len(result.made)} files in {where}: {result.made[0].name} ... {result.made[-1].name}"
+
+
+def getdata(order: Order) -> int:
+    """Log and ramps."""
+    from photometrus import steps
+
+    target, night, band = order["target"], order["date"], order["band"]
+    parent = order.get("parent", default_parent(target, night, band))
+    where = (Products(parent, band), target, night, order.chips)
+    overwrite = order.get("overwrite", False)
+    return _step(
+        order, partial(steps.get_data, *where, order.config(), overwrite=overwrite), parent
+    )
+
+
+def log(order: Order) -> int:
+    """The table of a night."""
+    from photometrus import steps
+
+    rows = steps.night_log(
+        order["date"], order.config(), order.get("target", ""), order.get("band", "")
+    )
+    columns = ("field", "type", "band", "ramps ", "repeats ", "exposure s ", "start (UTC)",
+               "end (UTC)", "first ", "last ", "observer")  # fmt: skip
+    names = ("target", "type", "band", "ramps", "repeats", "exposure", "start", "end", "first",
+             "last", "observer")  # fmt: skip
+    cells = [
+        tuple(f"{row[name]:.2f}" if name == "exposure" else str(row[name]) for name in names)
+        for row in rows
+    ]
+    order.screen.table(f"night of {order['date'].isoformat()}", columns, cells)
+    return DONE if len(rows) else FAILED
+
+
+def process_genflat(order: Order) -> int:
+    """Master flats from FLAT ramps on disk."""
+    from photometrus import steps
+
+    folder = order["dir"]
+    out = Path(order.get("flat_dir", folder / "mflats"))
+    what = (Products(folder, order["band"]), order["date"], order.chips, out)
+    return _step(order, partial(steps.make_flat, *what, order.config()), out)
+
+
+def process_autoflat(order: Order) -> int:
+    """Master flats from the archive."""
+    from photometrus import steps
+    from photometrus.flats import store_folder
+
+    night, config = order["date"], order.config()
+    products = Products(order.get("dir", Path(f"flats_{night:%Y%m%d}")), order["band"])
+    fetch = not order.get("no_download", False)
+    call = partial(steps.auto_flat, products, night, order.chips, config, fetch=fetch)
+    return _step(order, call, store_folder(config.input.flat_dir))
+
+
+def process_flatfield(order: Order) -> int:
+    """Trim and divide by a flat."""
+    from photometrus import steps
+
+    paths = (order["in_path"], order["out_path"], order["flat_path"])
+    return _step(order, partial(steps.flatten, *paths, order.config()), order["out_path"])
+
+
+def process_gensky(order: Order) -> int:
+    """Make a sky."""
+    from photometrus import steps
+
+    paths = (order["in_path"], order["sky_path"])
+    return _step(order, partial(steps.make_sky, *paths, order.config()), order["sky_path"])
+
+
+def process_skysub(order: Order) -> int:
+    """Subtract a sky."""
+    from photometrus import steps
+
+    paths = (order["in_path"], order["out_path"], order["sky_path"])
+    return _step(order, partial(steps.subtract_sky, *paths, order.config()), order["out_path"])
+
+
+def astrom_angle(order: Order) -> int:
+    """First WCS."""
+    from photometrus import steps
+
+    paths = (order["input"], order["output"])
+    return _step(order, partial(steps.place, *paths, order.config()), order["output"])
+
+
+def astrom_shift(order: Order) -> int:
+    """Find and fit."""
+    from photometrus import steps
+
+    call = partial(steps.shift, order["dir"], order["band"], order.config())
+    return _step(order, call, order["dir"])
+
+
+def astrom_astromatic(order: Order) -> int:
+    """SExtractor and SCAMP."""
+    from photometrus import steps
+
+    call = partial(steps.scamp, order["path"], order["band"], order.config())
+    return _step(order, call, order["path"])
+
+
+def astrom_net(order: Order) -> int:
+    """astrometry.net."""
+    from photometrus import steps
+
+    paths = (order["input"], order["output"])
+    radius_deg = order.get("rad", 1.0)
+    call = partial(steps.solve_field, *paths, order.config(), radius_deg=radius_deg)
+    return _step(order, call, order["output"])
+
+
+# ---------------------------------------------------------------- the rest
+
+
+def simulate(order: Order) -> int:
+    """A night."""
+    from photometrus.simulate.night import SimulateConfig, simulate_night
+
+    values = {
+        SIMULATE_FIELDS.get(name, name): value
+        for name, value in order.given.items()
+        if name not in NO_FIELDS
+    }
+    out = order["out"]
+    if out.is_dir() and any(out.iterdir()) and not (out / "truth").is_dir():
+        raise UsageError(f"-out {out}: a folder with other things in it; give an empty one")
+    begun = time.monotonic()
+    simulate_night(out, SimulateConfig(**values), progress=order.screen.step)
+    order.screen.line(f"{out}: done in {time.monotonic() - begun:.0f} s")
+    return DONE
+
+
+def config(order: Order) -> int:
+    """The settings."""
+    text = configuration.dump(order.config())
+    out = order.get("out")
+    if out is None:
+        order.screen.raw(text)
+        return DONE
+    if out.exists():
+        raise UsageError(f"-out {out}: is there already; give another name")
+    out.write_text(text, encoding="utf-8")
+    order.screen.line(f"{out}: change what you like, give it with -config {out}")
+    return DONE

@@ -1,0 +1,131 @@
+"""Where every frame of a chip points: found among the stars, one step down when a step fails.
+
+Header and option give the rotator; the stars decide. What the first frame finds is tried first on
+the others. Without a catalogue the frames are placed on each other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from astropy.table import Table
+from astropy.wcs import WCS
+
+from photometrus.config import Config
+from photometrus.stages import astrometry
+from photometrus.stages.astrometry import Placement
+from photometrus.track import Track
+from photometrus.workers import Each
+
+RIGHT_ANGLES = (90.0, 180.0, 270.0)
+NOTEWORTHY_DEG = 5.0
+"""The rotator differs from what was stated by more: the user is told."""
+
+
+def rotator(track: Track, config: Config) -> float:
+    """The header's rotator offset, or the one given when the header's cannot be read."""
+    stated = track.frame.info.rotator_deg
+    return config.run.rotator_deg if stated is None else stated
+
+
+def place(
+    tracks: Sequence[Track], catalog: Table | None, config: Config, each: Each = map
+) -> tuple[list[Track], list[str]]:
+    """The tracks with their placements (None where a frame was not found), and notes.
+
+    catalog : ra_deg, dec_deg, mag; None, or ``-no_shift``, takes the telescope's word
+    """
+    if catalog is None or not config.run.search_pointing:
+        return [replace(track, placement=as_pointed(track, config)) for track in tracks], []
+    best = max(tracks, key=lambda track: len(track.sources))
+    found = _find(best, catalog, candidates(best, config), config)
+    if found is None:
+        found = _find(best, catalog, list(np.arange(0.0, 360.0, 1.0)), config)
+    notes = []
+    first = []
+    if found is not None:
+        first = [found.rotator_deg]
+        stated = rotator(best, config)
+        if abs(turn(found.rotator_deg, stated)) > NOTEWORTHY_DEG:
+            notes.append(
+                f"the rotator is at {found.rotator_deg % 360:.1f} deg by the stars, "
+                f"{stated:.1f} by the header or -rot_val"
+            )
+
+    def one(track: Track) -> Track:
+        rotators = [*first, *candidates(track, config)]
+        return replace(track, placement=_find(track, catalog, rotators, config))
+
+    return list(each(one, tracks)), notes
+
+
+def _find(
+    track: Track, catalog: Table, rotators: Sequence[float], config: Config
+) -> Placement | None:
+    info = track.frame.info
+    axis = (info.ra_deg, info.dec_deg)
+    chip = info.ramp.chip
+    return astrometry.find_placement(
+        track.sources, catalog, chip, axis, rotators, config.astrometry
+    )
+
+
+def as_pointed(track: Track, config: Config) -> Placement:
+    """The telescope's word for a frame's placement."""
+    return Placement(rotator(track, config), 0.0, 0.0, 0, 0.0)
+
+
+def candidates(track: Track, config: Config) -> list[float]:
+    """Rotator offsets to try: header, option, both turned by right angles, both negated."""
+    stated = [rotator(track, config), config.run.rotator_deg]
+    turned = [angle + right for right in RIGHT_ANGLES for angle in stated]
+    unique: list[float] = []
+    for angle in [*stated, *turned, *(-angle for angle in stated)]:
+        if all(abs(turn(angle, other)) > 0.1 for other in unique):
+            unique.append(angle)
+    return unique
+
+
+def turn(a: float, b: float) -> float:
+    """Angle from b to a in degrees, -180..180."""
+    return (a - b + 180.0) % 360.0 - 180.0
+
+
+def catalog_of(tracks: Sequence[Track], config: Config) -> Table | None:
+    """The stars of the frame with most of them, where its pointing puts them; None with too few."""
+    best = max(tracks, key=lambda track: len(track.sources))
+    if len(best.sources) < config.astrometry.min_matched:
+        return None
+    return astrometry.as_catalog(best.sources, best.frame.wcs)
+
+
+def placed_wcs(track: Track) -> WCS:
+    """The chip's template where the frame was found."""
+    info = track.frame.info
+    if track.placement is None:
+        raise ValueError(f"{track.name} has no placement")
+    return astrometry.placed_wcs(info.ramp.chip, (info.ra_deg, info.dec_deg), track.placement)
+
+
+def first_solutions(
+    placed: Sequence[Track], catalog: Table | None, config: Config, each: Each = map
+) -> list[WCS]:
+    """One model of the chip, fitted to the frame with most stars, carried to all frames.
+
+    Good to a few tenths of an arcsecond: where the joint solution starts.
+    """
+    own = [placed_wcs(track) for track in placed]
+    if catalog is None or not config.run.search_pointing:
+        return own
+
+    def alone(k: int) -> tuple[WCS, int, float]:
+        return astrometry.refine_alone(placed[k].sources, catalog, own[k], config.astrometry)
+
+    fits = list(each(alone, range(len(placed))))
+    best = max(range(len(placed)), key=lambda k: fits[k][1])
+
+    def carry(k: int) -> WCS:
+        start = astrometry.carried(fits[best][0], own[best], own[k])
+        return astrometry.refine_shift(placed[k].sources, catalog, start, config.astrometry)
+
+    return list(each(carry, range(len(placed))))

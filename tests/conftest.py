@@ -1,0 +1,38 @@
+"""What all tests share: real programs, the development data, the simulated night."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def skip_unless_ci(reason: str) -> None:
+    """Skip a test, but never in CI: there, what is missing is a failure."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{reason} (CI must have it)")
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def require_program():
+    """Gives a function that returns the path of an installed program, or skips the test."""
+
+    def find(*names: str) -> str:
+        for name in names:
+            found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/bin")
+            if found:
+                return found
+        return skip_unless_ci(f"{' / '.join(names)} is not installed") or ""
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of development data, or a skip where it is absent and this is not CI."""
+    if not DATA.is_dir():
+        skip_unless_ci(f"no development data at {DATA}")
+    return DATA

@@ -1,0 +1,219 @@
+"""A real Virtual Observatory service on loopback: GAVO DaCHS over its own PostgreSQL cluster.
+
+It serves one table of 2MASS columns by TAP and by Simple Cone Search. Debian packages:
+python3-gavo, postgresql, postgresql-15-q3c, postgresql-15-pgsphere.
+"""
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from astropy.table import Table
+
+SETTINGS = """\
+[general]
+rootDir: {root}
+group: {group}
+[web]
+user: {user}
+serverPort: {port}
+serverURL: http://127.0.0.1:{port}
+bindAddress: 127.0.0.1
+[async]
+defaultMAXREC: 1000000
+[ivoa]
+dalDefaultLimit: 1000000
+"""
+
+RESOURCE = """\
+<resource schema="twomass">
+  <meta name="title">Point sources</meta>
+  <meta name="description">Stars with the columns of 2MASS</meta>
+  <meta name="creationDate">2024-01-01T00:00:00Z</meta>
+  <meta name="subject">stars</meta>
+  <meta name="creator">photometrus tests</meta>
+  <table id="data" onDisk="True" adql="True" mixin="//scs#q3cindex">
+    <column name="raj2000" type="double precision" unit="deg" ucd="pos.eq.ra;meta.main"/>
+    <column name="dej2000" type="double precision" unit="deg" ucd="pos.eq.dec;meta.main"/>
+    <column name="designation" type="text" ucd="meta.id;meta.main"/>
+    <column name="errMaj" unit="arcsec"/>
+    <column name="errMin" unit="arcsec"/>
+    <column name="Jmag" unit="mag"/>
+    <column name="e_Jmag" unit="mag"/>
+    <column name="Hmag" unit="mag"/>
+    <column name="e_Hmag" unit="mag"/>
+    <column name="Kmag" unit="mag"/>
+    <column name="e_Kmag" unit="mag"/>
+    <column name="Qflg" type="text"/>
+    <column name="Xflg" type="smallint" required="True"/>
+  </table>
+  <data id="import">
+    <sources>data.csv</sources><csvGrammar/>
+    <make table="data"><rowmaker idmaps="*"/></make>
+  </data>
+  <service id="cone" allowed="scs.xml">
+    <meta name="shortName">points</meta>
+    <meta name="testQuery">
+      <meta name="ra">1</meta><meta name="dec">1</meta><meta name="sr">1</meta>
+    </meta>
+    <dbCore queriedTable="data"><FEED source="//scs#coreDescs"/></dbCore>
+  </service>
+</resource>
+"""
+
+COLUMNS = ["RAJ2000", "DEJ2000", "errMaj", "errMin", "Jmag", "e_Jmag", "Hmag", "e_Hmag"]
+COLUMNS += ["Kmag", "e_Kmag", "Qflg", "XflgGAL"]
+
+
+@dataclass(frozen=True)
+class Dachs:
+    """The addresses of a running service, in the form that `catalogs.reference` takes."""
+
+    root: str
+
+    @property
+    def tap(self) -> str:
+        return f"tap+{self.root}/tap#twomass.data"
+
+    @property
+    def scs(self) -> str:
+        return f"scs+{self.root}/twomass/q/cone/scs.xml?"
+
+
+def installed() -> bool:
+    """Whether DaCHS and PostgreSQL's server programs are on this machine."""
+    return shutil.which("dachs") is not None and _postgres_programs() is not None
+
+
+def _postgres_programs() -> Path | None:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return found[-1].parent if found else None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def serve(stars: Table) -> Iterator[Dachs]:
+    """Serve `stars` from a new database cluster, until the block is left."""
+    # Not in pytest's own folder, which is closed to the user that the database runs as.
+    with (
+        tempfile.TemporaryDirectory(prefix="dachs-", ignore_cleanup_errors=True) as folder,
+        _serve(Path(folder), stars) as dachs,
+    ):
+        yield dachs
+
+
+@contextlib.contextmanager
+def _serve(folder: Path, stars: Table) -> Iterator[Dachs]:
+    programs = _postgres_programs()
+    assert programs is not None
+    # PostgreSQL refuses root; its package makes this user.
+    user = pwd.getpwnam("postgres") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
+    port, database_port = free_port(), free_port()
+    root = folder / "root"
+    (root / "inputs" / "twomass").mkdir(parents=True)
+    settings = folder / "gavo.rc"
+    group = subprocess.run(
+        ["id", "-gn", user.pw_name], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    settings.write_text(
+        SETTINGS.format(root=root, user=user.pw_name, group=group, port=port), "ascii"
+    )
+    (root / "inputs" / "twomass" / "q.rd").write_text(RESOURCE, "ascii")
+    rows = stars[COLUMNS]
+    rows.rename_columns(["RAJ2000", "DEJ2000", "XflgGAL"], ["raj2000", "dej2000", "Xflg"])
+    rows["designation"] = [f"s{i}" for i in range(len(rows))]
+    rows.write(root / "inputs" / "twomass" / "data.csv", format="ascii.csv")
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(folder),
+        "GAVOSETTINGS": str(settings),
+        "LC_ALL": "C.UTF-8",
+    }
+    as_user: dict[str, object] = {"cwd": folder, "env": environment, "stdin": subprocess.DEVNULL}
+    if os.getuid() == 0:
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, user.pw_uid, user.pw_gid)
+        as_user |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+    def run(*command: str) -> None:
+        with (folder / "setup.log").open("a") as out:
+            done = subprocess.run(
+                command, stdout=out, stderr=subprocess.STDOUT, timeout=120, check=False, **as_user
+            )
+        assert done.returncode == 0, (command, (folder / "setup.log").read_text()[-2000:])
+
+    run(str(programs / "initdb"), "-D", "pg", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+    logs = (folder / "servers.log").open("w")
+    database = subprocess.Popen(
+        [
+            *(str(programs / "postgres"), "-D", "pg", "-p", str(database_port)),
+            *("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="),
+            *("-c", "fsync=off"),
+        ],
+        **as_user,
+        stdout=logs,
+        stderr=logs,
+        start_new_session=True,
+    )
+    server = None
+    try:
+        at = ("-h", "127.0.0.1", "-p", str(database_port))
+        _wait(lambda: _accepts(database_port), 30.0, folder)
+        run(str(programs / "createdb"), *at, "gavo")
+        run("dachs", "init", "-d", f"dbname=gavo host=127.0.0.1 port={database_port}")
+        run("dachs", "imp", "twomass/q")
+        server = subprocess.Popen(
+            ["dachs", "serve", "debug"], **as_user, stdout=logs, stderr=logs, start_new_session=True
+        )
+        address = f"http://127.0.0.1:{port}"
+        _wait(lambda: _available(address), 60.0, folder)
+        yield Dachs(address)
+    finally:
+        for process in (server, database):
+            if process is not None:
+                # SIGINT is PostgreSQL's "fast": it does not wait for clients.
+                process.send_signal(signal.SIGINT)
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+        logs.close()
+
+
+def _accepts(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+        return True
+    return False
+
+
+def _available(address: str) -> bool:
+    with (
+        contextlib.suppress(OSError, urllib.error.URLError),
+        urllib.request.urlopen(f"{address}/tap/availability", timeout=5) as answer,
+    ):
+        return b"true" in answer.read()
+    return False
+
+
+def _wait(ready, seconds: float, folder: Path) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, (folder / "servers.log").read_text()[-2000:]
+        time.sleep(0.1)
