@@ -279,6 +279,8 @@ class ChipRun:
         joint = astrometry.solve_jointly(
             [track.sources for track in placed],
             ladder.first_solutions(placed, stars, self.config, self.each),
+            [ladder.placed_wcs(track) for track in placed],
+            self.chip,
             catalog,
             self.config.astrometry,
         )

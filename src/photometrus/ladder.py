@@ -18,6 +18,8 @@ from photometrus.track import Track
 from photometrus.workers import Each
 
 RIGHT_ANGLES = (90.0, 180.0, 270.0)
+SMALL_ERRORS_DEG = (0.0, -0.25, 0.25, -0.5, 0.5)
+"""Tried around every candidate: the rotator's own error."""
 NOTEWORTHY_DEG = 5.0
 """The rotator differs from what was stated by more: the user is told."""
 
@@ -37,14 +39,12 @@ def place(
     """
     if catalog is None or not config.run.search_pointing:
         return [replace(track, placement=as_pointed(track, config)) for track in tracks], []
-    best = max(tracks, key=lambda track: len(track.sources))
-    found = _find(best, catalog, candidates(best, config), config)
-    if found is None:
-        found = _find(best, catalog, list(np.arange(0.0, 360.0, 1.0)), config)
+    best = max(tracks, key=n_stars)
+    groups = candidates(best, config)
+    found = _find(best, catalog, [*groups, list(np.arange(0.0, 360.0, 0.5))], config)
     notes = []
-    first = []
     if found is not None:
-        first = [found.rotator_deg]
+        groups[0].insert(0, found.rotator_deg)
         stated = rotator(best, config)
         if abs(turn(found.rotator_deg, stated)) > NOTEWORTHY_DEG:
             notes.append(
@@ -53,14 +53,48 @@ def place(
             )
 
     def one(track: Track) -> Track:
-        rotators = [*first, *candidates(track, config)]
-        return replace(track, placement=_find(track, catalog, rotators, config))
+        return replace(track, placement=_find(track, catalog, groups, config))
 
-    return list(each(one, tracks)), notes
+    return _agreed(list(each(one, tracks)), catalog, config), notes
+
+
+def _agreed(tracks: list[Track], catalog: Table, config: Config) -> list[Track]:
+    """One rotator for all: who has another, or none, tries the common one.
+
+    First among the catalogue's stars, then among those of the best placed frame, which are more:
+    what a frame has in common with the next one suffices.
+    """
+    placed = [track for track in tracks if track.placement is not None]
+    if not placed:
+        return tracks
+    angles = [track.placement.rotator_deg for track in placed if track.placement is not None]
+    support = [sum(abs(turn(angle, other)) < 1.0 for other in angles) for angle in angles]
+    common = angles[int(np.argmax(support))]
+    if 2 * max(support) <= len(angles):
+        return tracks
+    # Exactly the common angle: the joint solution wants frames that differ by little.
+    agreeing = [t for t, angle in zip(placed, angles, strict=True) if angle == common]
+    best = max(agreeing, key=n_stars)
+    neighbours = astrometry.as_catalog(best.sources, placed_wcs(best))
+    names = {track.name for track in agreeing}
+
+    def again(track: Track) -> Track:
+        for stars in (catalog, neighbours):
+            found = _find(track, stars, [[common]], config)
+            if found is not None:
+                break
+        return replace(track, placement=found)
+
+    return [track if track.name in names else again(track) for track in tracks]
+
+
+def n_stars(track: Track) -> int:
+    """How many clean stars a frame has: the one with most is the safest to begin with."""
+    return int(np.count_nonzero(np.asarray(track.sources["flags"]) == 0))
 
 
 def _find(
-    track: Track, catalog: Table, rotators: Sequence[float], config: Config
+    track: Track, catalog: Table, rotators: Sequence[Sequence[float]], config: Config
 ) -> Placement | None:
     info = track.frame.info
     axis = (info.ra_deg, info.dec_deg)
@@ -75,15 +109,16 @@ def as_pointed(track: Track, config: Config) -> Placement:
     return Placement(rotator(track, config), 0.0, 0.0, 0, 0.0)
 
 
-def candidates(track: Track, config: Config) -> list[float]:
-    """Rotator offsets to try: header, option, both turned by right angles, both negated."""
+def candidates(track: Track, config: Config) -> list[list[float]]:
+    """Rotator offsets to try: header and option; both turned by right angles and negated."""
     stated = [rotator(track, config), config.run.rotator_deg]
     turned = [angle + right for right in RIGHT_ANGLES for angle in stated]
-    unique: list[float] = []
-    for angle in [*stated, *turned, *(-angle for angle in stated)]:
-        if all(abs(turn(angle, other)) > 0.1 for other in unique):
-            unique.append(angle)
-    return unique
+    groups: list[list[float]] = [[], []]
+    for group, angles in enumerate((stated, [*turned, *(-angle for angle in stated)])):
+        for angle in (angle + small for angle in angles for small in SMALL_ERRORS_DEG):
+            if all(abs(turn(angle, other)) > 0.1 for other in [*groups[0], *groups[1]]):
+                groups[group].append(angle)
+    return groups
 
 
 def turn(a: float, b: float) -> float:
@@ -93,7 +128,7 @@ def turn(a: float, b: float) -> float:
 
 def catalog_of(tracks: Sequence[Track], config: Config) -> Table | None:
     """The stars of the frame with most of them, where its pointing puts them; None with too few."""
-    best = max(tracks, key=lambda track: len(track.sources))
+    best = max(tracks, key=n_stars)
     if len(best.sources) < config.astrometry.min_matched:
         return None
     return astrometry.as_catalog(best.sources, best.frame.wcs)
@@ -115,17 +150,18 @@ def first_solutions(
     Good to a few tenths of an arcsecond: where the joint solution starts.
     """
     own = [placed_wcs(track) for track in placed]
+    chip = placed[0].frame.info.ramp.chip
     if catalog is None or not config.run.search_pointing:
         return own
 
     def alone(k: int) -> tuple[WCS, int, float]:
-        return astrometry.refine_alone(placed[k].sources, catalog, own[k], config.astrometry)
+        return astrometry.refine_alone(placed[k].sources, catalog, own[k], chip, config.astrometry)
 
     fits = list(each(alone, range(len(placed))))
     best = max(range(len(placed)), key=lambda k: fits[k][1])
 
     def carry(k: int) -> WCS:
         start = astrometry.carried(fits[best][0], own[best], own[k])
-        return astrometry.refine_shift(placed[k].sources, catalog, start, config.astrometry)
+        return astrometry.refine_shift(placed[k].sources, catalog, start, chip, config.astrometry)
 
     return list(each(carry, range(len(placed))))

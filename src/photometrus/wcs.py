@@ -98,6 +98,14 @@ def pointing_wcs(
     return tan_sip(crval, (crpix, crpix), cd, a, b)
 
 
+def axis_pixel(chip: int) -> tuple[float, float]:
+    """The 0-based pixel (of the trimmed image, outside of it) where the telescope axis falls."""
+    row = CHIPS[chip]
+    xi, eta = to_plane(np.float64(0.0), np.float64(0.0), row.crval_deg)
+    u, v = np.linalg.inv(np.array(row.cd)) @ np.array([float(xi), float(eta)]) / 3600.0
+    return CHIP_CRPIX - 1 + float(u), CHIP_CRPIX - 1 + float(v)
+
+
 def _separation_deg(a: tuple[float, float], b: tuple[float, float]) -> float:
     """Angle between two positions in degrees."""
     u, v = unit_vectors(*a), unit_vectors(*b)

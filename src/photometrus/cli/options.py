@@ -52,7 +52,7 @@ def band(text: str) -> str:
 def chips(text: str) -> tuple[int, ...]:
     """Chip numbers from ``1,3``: in order, each once."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) in CHIPS for part in parts):
+    if not set(parts) <= {str(chip) for chip in CHIPS}:
         raise ValueError(f"PRIME has chips {ALL_CHIPS}; write for example -chip 1,3")
     return tuple(sorted({int(part) for part in parts}))
 
@@ -62,7 +62,7 @@ def angle(text: str) -> float:
     match = ANGLE.fullmatch(text.strip())
     if match is None:
         raise ValueError("expected degrees, for example 48, or 172800arcsec")
-    degrees = float(match["number"])
+    degrees = number(match["number"])
     unit = (match["unit"] or "deg").lower()
     if unit in ("arcsec", "as", '"'):
         degrees /= 3600.0
@@ -92,7 +92,7 @@ def positive(text: str) -> float:
 
 def count(text: str) -> int:
     """A whole number, 0 or more."""
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal()):
         raise ValueError("expected a whole number, 0 or more")
     return int(text)
 

@@ -385,7 +385,7 @@ def coadd_header(
     header["MJD-AVG"] = (middle, "[d] mean mid-exposure of the frames")
     header["MJD-END"] = (end, "[d] end of the last frame")
     header["EXPMID"] = (header["DATE-AVG"], "mean mid-exposure of the frames (UTC)")
-    header["EXPTIME"] = (exposure, "[s] summed exposure (slope baselines) of the frames")
+    header["EXPTIME"] = (exposure, "[s] summed exposure of the frames")
     header["TELAPSE"] = ((end - begin) * 86400, "[s] from the first start to the last end")
     header["NCOMBINE"] = (len(infos), "frames in the stack")
     reads = sum(info.reads - 1 for info in infos)

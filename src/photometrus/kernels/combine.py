@@ -106,16 +106,22 @@ def clipped_mean(stack, weight, sigma, tolerance, out, out_weight, rejected):
             if m >= 3:
                 _sort(values, m)
                 middle = _middle(values, 0, m)
-                slack = np.float32(tolerance) * abs(middle)
-                for i in range(n):
-                    w = weight[i, y, x]
-                    if w > 0:
-                        v = stack[i, y, x]
-                        if abs(v - middle) <= np.float32(sigma) / np.sqrt(w) + slack:
-                            total += w * v
-                            norm += w
-                        else:
-                            rejected[i] += 1
+                for attempt in range(2):
+                    slack = np.float32(tolerance) * abs(middle)
+                    for i in range(n):
+                        w = weight[i, y, x]
+                        if w > 0:
+                            v = stack[i, y, x]
+                            if abs(v - middle) <= np.float32(sigma) / np.sqrt(w) + slack:
+                                total += w * v
+                                norm += w
+                            elif attempt == 0:
+                                rejected[i] += 1
+                    if norm > 0:
+                        break
+                    # Two low, two high: nobody is near their middle. What spoils a value adds
+                    # light, so the lower half is believed.
+                    middle = values[(m - 1) // 2]
             elif m > 0:
                 for i in range(n):
                     w = weight[i, y, x]

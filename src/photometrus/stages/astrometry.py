@@ -10,7 +10,7 @@ are eliminated first. So the dithers see the distortion far more precisely than 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,9 @@ from scipy.spatial import cKDTree
 from photometrus.frame import Solution
 from photometrus.instrument import CHIP_CRPIX, PIXEL_SCALE_ARCSEC
 from photometrus.kernels.match import best_cell, vote
+from photometrus.stages.sources import EXTENDED
 from photometrus.wcs import (
+    axis_pixel,
     fit_tan_sip,
     from_plane,
     pixel_to_sky,
@@ -45,17 +47,28 @@ class AstrometryConfig:
     vote_cell_arcsec: float = 2.0
     vote_stars: int = 300  # brightest stars of a frame that vote
     min_votes: int = 4
-    vote_significance: float = 7.0  # -log10 of the probability of the votes by chance
+    vote_significance: float = 3.0  # -log10 of the probability of the votes by chance, all tries
     min_matched: int = 4
     catalog_floor_arcsec: float = 0.02  # added to the catalogue's own errors
     centroid_floor_pix: float = 0.02  # added to the centroids' own errors
     link_radius_arcsec: float = 1.0
     max_rms_arcsec: float = 0.6  # a frame whose stars miss the catalogue by more is not solved
-    prior_arcsec: tuple[float, ...] = (30.0, 10.0, 3.0, 3.0, 1.0, 0.1)
+    prior_radial_arcsec: float = 10.0
+    """How far the radial distortion about the telescope axis (cubic) may differ from the
+    template's, at the outer corner of a chip."""
+    prior_arcsec: tuple[float, ...] = (30.0, 2.5, 0.3, 0.3, 0.3, 0.05)
     """How far the optics may differ from the template, per Legendre term of degree 0, 1, ..."""
     prior_frame_arcsec: tuple[float, float] = (30.0, 0.15)
     """How far one frame may differ from the others: shift; linear terms at the chip's edge."""
     max_stars: int = 6000  # in the joint solution, evenly over the chip
+
+
+CERTAIN = 40.0
+"""A significance that needs no comparison with other candidates."""
+RADIAL_UNIT_ARCSEC = 2500.0
+"""From the telescope axis to about the outer corner of a chip."""
+FIELD_OF_VIEW_CHIPS = 9
+"""The whole field of view, in areas of a chip."""
 
 
 @dataclass(frozen=True)
@@ -78,34 +91,53 @@ def find_placement(
     reference: Table,
     chip: int,
     axis: tuple[float, float],
-    rotators: Sequence[float],
+    rotators: Sequence[Sequence[float]],
     config: AstrometryConfig = AstrometryConfig(),
 ) -> Placement | None:
     """The rotator and shift for which most of a frame's stars fall on catalogue stars.
 
-    sources : x, y, flux; reference : ra_deg, dec_deg, mag; axis : where the telescope says it is
-    rotators : candidates, tried from the most to the least likely, each with small errors of its
-        own around it; the first significant one is taken
+    sources : x, y, flux, flags; reference : ra_deg, dec_deg, mag; axis : where the telescope says
+        it is
+    rotators : groups of candidates (degrees), the likeliest group first; the most significant
+        candidate of the first group that has a significant one is taken
     returns None when no candidate is significant
     """
-    stars = _brightest_per_area(sources, config.vote_stars)
+    stars = sources[(np.asarray(sources["flags"]) & EXTENDED) == 0][: config.vote_stars]
     if len(stars) < config.min_votes or len(reference) < config.min_votes:
         return None
-    best: Placement | None = None
-    for rotator in rotators:
-        for small in (0.0, -0.25, 0.25, -0.5, 0.5):
-            found = _vote(stars, reference, chip, axis, rotator + small, config)
+    # In a crowded field the brightest are enough, wherever in the field of view the chip is.
+    crowd = 4 * len(stars) * FIELD_OF_VIEW_CHIPS
+    if len(reference) > crowd:
+        reference = reference[np.argsort(np.asarray(reference["mag"]), kind="stable")[:crowd]]
+    tried = 0
+    for group in rotators:
+        best: Placement | None = None
+        for rotator in group:
+            found = _vote(stars, reference, chip, axis, rotator, config)
+            tried += 1
             if found and (best is None or found.significance > best.significance):
                 best = found
-            if small == 0.0 and found and found.significance > 4 * config.vote_significance:
-                return found
-        if best and best.significance > config.vote_significance:
+            if best and best.significance > CERTAIN:
+                return best
+        if best and best.significance - np.log10(tried) > config.vote_significance:
             return best
     return None
 
 
-def _vote(stars, reference, chip, axis, rotator, config) -> Placement | None:
-    wcs = pointing_wcs(chip, axis, rotator)
+def _vote(
+    stars: Table,
+    reference: Table,
+    chip: int,
+    axis: tuple[float, float],
+    rotator_deg: float,
+    config: AstrometryConfig,
+) -> Placement | None:
+    """The shift with most votes at one rotator angle, and how unlikely so many are by chance.
+
+    Every star and every catalogue star has one vote per shift: a trail of false detections across
+    one bright star is one coincidence, not a hundred.
+    """
+    wcs = pointing_wcs(chip, axis, rotator_deg)
     ra, dec = pixel_to_sky(wcs, stars["x"], stars["y"])
     centre = _crval(wcs)
     xi, eta = to_plane(ra, dec, centre)
@@ -119,24 +151,31 @@ def _vote(stars, reference, chip, axis, rotator, config) -> Placement | None:
     area = (np.ptp(xi) + 1) * (np.ptp(eta) + 1)
     wide = (np.ptp(xi) + 2 * reach) * (np.ptp(eta) + 2 * reach)
     # As many catalogue stars per area as there are stars that vote: the brightest of both.
-    n = min(int(1.2 * len(stars) * wide / area) + 10, inside.sum())
+    n = min(int(1.5 * len(stars) * wide / area) + 10, inside.sum())
     brightest = np.argsort(np.asarray(reference["mag"])[inside])[:n]
+    ref_xi, ref_eta = ref_xi[brightest], ref_eta[brightest]
     cell = config.vote_cell_arcsec
     votes = np.empty((int(2 * reach / cell),) * 2, np.int32)
-    vote(xi, eta, ref_xi[brightest], ref_eta[brightest], reach, cell, votes)
-    row, column, count = best_cell(votes)
+    vote(xi, eta, ref_xi, ref_eta, reach, cell, votes)
+    row, column, _ = best_cell(votes)
+    east, north = (np.array([column, row]) + 0.5) * cell - reach
+    dx = ref_xi[None, :] - xi[:, None] - east
+    dy = ref_eta[None, :] - eta[:, None] - north
+    i, j = np.nonzero((np.abs(dx) < 1.5 * cell) & (np.abs(dy) < 1.5 * cell))
+    count = min(np.unique(i).size, np.unique(j).size)
     if count < config.min_votes:
         return None
-    expected = max(9 * votes.mean(), 1e-3)
+    expected = max(9 * float(votes.mean()), 1e-3)
     # log10 of the Poisson probability of `count` or more, Chernoff's bound, times the cells tried.
     log_p = (count - expected - count * np.log(count / expected)) / np.log(10)
     significance = -(log_p + np.log10(votes.size)) if count > expected else 0.0
-    near = slice(row - 1, row + 2), slice(column - 1, column + 2)
-    rows, columns = np.mgrid[near]
-    total = votes[near].sum()
-    north = ((rows + 0.5) * votes[near]).sum() / total * cell - reach
-    east = ((columns + 0.5) * votes[near]).sum() / total * cell - reach
-    return Placement(rotator, float(east), float(north), int(count), float(significance))
+    return Placement(
+        rotator_deg,
+        float(east + np.median(dx[i, j])),
+        float(north + np.median(dy[i, j])),
+        int(count),
+        float(significance),
+    )
 
 
 def placed_wcs(chip: int, axis: tuple[float, float], placement: Placement) -> WCS:
@@ -196,31 +235,46 @@ class JointSolution:
 
 
 def refine_alone(
-    sources: Table, reference: Table, wcs: WCS, config: AstrometryConfig = AstrometryConfig()
+    sources: Table,
+    reference: Table,
+    base: WCS,
+    chip: int,
+    config: AstrometryConfig = AstrometryConfig(),
 ) -> tuple[WCS, int, float]:
-    """A frame's own fit: match, polynomials with priors, match closer. (wcs, matched, rms)."""
-    n, rms = 0, float("nan")
+    """A frame's own fit: match, correct the template, match closer. (wcs, matched, rms).
+
+    base : the chip's template where the frame was found; all corrections are to it, so that the
+        priors hold however often it is matched
+    """
+    wcs, n, rms = base, 0, float("nan")
     n_bright = max(200, min(len(sources), 1500))
     stars = _brightest_per_area(sources[np.asarray(sources["flags"]) == 0], n_bright)
     for radius, degree in ((8.0, 1), (6.0, 3), (3.0, 4), (1.5, 4), (1.0, 4)):
         i, j = match_catalog(stars, reference, wcs, radius, n_bright)
         if i.size < config.min_matched:
             return wcs, int(i.size), rms
-        wcs, rms = _fit_correction(stars[i], reference[j], wcs, degree, config)
+        optics = Optics(axis_pixel(chip), degree)
+        wcs, rms = _fit_correction(stars[i], reference[j], base, optics, config)
         n = int(i.size)
     return wcs, n, rms
 
 
 def refine_shift(
-    sources: Table, reference: Table, wcs: WCS, config: AstrometryConfig = AstrometryConfig()
+    sources: Table,
+    reference: Table,
+    wcs: WCS,
+    chip: int,
+    config: AstrometryConfig = AstrometryConfig(),
 ) -> WCS:
     """A WCS whose optics are known, moved and slightly turned onto the catalogue's stars."""
+    optics = Optics(axis_pixel(chip), 1)
+    fixed = replace(config, prior_radial_arcsec=1e-3)
     stars = _brightest_per_area(sources[np.asarray(sources["flags"]) == 0], 800)
     for radius in (5.0, 2.5, 1.5):
         i, j = match_catalog(stars, reference, wcs, radius, 800)
         if i.size < config.min_matched:
             break
-        wcs, _ = _fit_correction(stars[i], reference[j], wcs, 1, config)
+        wcs, _ = _fit_correction(stars[i], reference[j], wcs, optics, fixed)
     return wcs
 
 
@@ -228,7 +282,8 @@ def at_epoch(reference: Table, epoch_yr: float) -> Table:
     """The catalogue with its proper motions applied to an epoch (Julian year)."""
     if "pm_ra_mas_yr" not in reference.colnames or "epoch_yr" not in reference.colnames:
         return reference
-    years = epoch_yr - np.asarray(reference["epoch_yr"], float)
+    # A star without an epoch has no known motion: it stays.
+    years = np.nan_to_num(epoch_yr - np.asarray(reference["epoch_yr"], float))
     pm_ra = np.nan_to_num(np.asarray(reference["pm_ra_mas_yr"], float))
     pm_dec = np.nan_to_num(np.asarray(reference["pm_dec_mas_yr"], float))
     out = reference.copy()
@@ -314,15 +369,57 @@ def _degrees(degree: int) -> Array:
     return np.array([n for n in range(degree + 1) for _ in range(n + 1)])
 
 
-def _apply(wcs: WCS, coefficients: Array, degree: int) -> WCS:
-    """The WCS with a correction (arcsec, (terms, 2), east and north) added, as TAN-SIP."""
-    grid = np.linspace(0, 2 * (CHIP_CRPIX - 1), 21)
-    x, y = (g.ravel() for g in np.meshgrid(grid, grid))
-    centre = _crval(wcs)
-    xi, eta = to_plane(*pixel_to_sky(wcs, x, y), centre)
-    change = _basis(x, y, degree) @ coefficients
-    ra, dec = from_plane(xi + change[:, 0], eta + change[:, 1], centre)
-    return fit_tan_sip(x, y, ra, dec, centre)
+@dataclass(frozen=True, eq=False)
+class Optics:
+    """The shape of the correction to a chip's template: Legendre terms, and one radial term."""
+
+    axis_pix: tuple[float, float]
+    """Where the telescope axis falls (0-based pixel, outside the chip)."""
+    degree: int
+
+    def basis(self, x: Array, y: Array) -> Array:
+        """Legendre terms: float64 (n, terms)."""
+        return _basis(x, y, self.degree)
+
+    def radial(self, wcs: WCS, x: Array, y: Array) -> Array:
+        """Displacement (east, north), float64 (n, 2), cubic, 1 at 2500" from the axis."""
+        matrix = wcs.pixel_scale_matrix * 3600.0
+        offset = np.stack([np.asarray(x) - self.axis_pix[0], np.asarray(y) - self.axis_pix[1]])
+        vector = matrix @ offset / RADIAL_UNIT_ARCSEC
+        return (vector * (vector**2).sum(axis=0)).T
+
+    def apply(self, wcs: WCS, terms: Array, radial: float, centre: tuple[float, float]) -> WCS:
+        """The WCS with a correction added, as TAN-SIP.
+
+        terms : float64 (terms, 2), arcsec east and north in the plane about `centre`
+        """
+        grid = np.linspace(0, 2 * (CHIP_CRPIX - 1), 21)
+        x, y = (g.ravel() for g in np.meshgrid(grid, grid))
+        xi, eta = to_plane(*pixel_to_sky(wcs, x, y), centre)
+        change = self.basis(x, y) @ terms + radial * self.radial(wcs, x, y)
+        ra, dec = from_plane(xi + change[:, 0], eta + change[:, 1], centre)
+        return fit_tan_sip(x, y, ra, dec, _crval(wcs))
+
+
+def _solve(normal: Array, right: Array, sigma: Array, radial_sigma: float) -> tuple[Array, float]:
+    """Terms (p, 2) and the radial factor that minimise a quadratic form with priors.
+
+    normal : float64 (p + 2, p + 2), of the columns [terms, radial east, radial north]
+    right : float64 (p + 2, 2), of the same rows against the east and north targets
+    sigma : float64 (p,), priors of the terms
+
+    East and north have terms of their own and share the radial factor.
+    """
+    p = sigma.size
+    shrink = np.diag(1 / sigma**2)
+    whole = np.zeros((2 * p + 1, 2 * p + 1))
+    whole[:p, :p] = whole[p:-1, p:-1] = normal[:p, :p] + shrink
+    whole[:p, -1] = whole[-1, :p] = normal[:p, p]
+    whole[p:-1, -1] = whole[-1, p:-1] = normal[:p, p + 1]
+    whole[-1, -1] = normal[p, p] + normal[p + 1, p + 1] + 1 / radial_sigma**2
+    target = np.concatenate([right[:p, 0], right[:p, 1], [right[p, 0] + right[p + 1, 1]]])
+    solution = np.linalg.solve(whole, target)
+    return np.stack([solution[:p], solution[p:-1]], axis=1), float(solution[-1])
 
 
 def _position_errors(reference: Table, config: AstrometryConfig) -> Array:
@@ -330,31 +427,36 @@ def _position_errors(reference: Table, config: AstrometryConfig) -> Array:
     return np.hypot(error, config.catalog_floor_arcsec)
 
 
-def _fit_correction(stars, reference, wcs, degree, config) -> tuple[WCS, float]:
-    """Robust fit of a correction with priors to matched stars; (wcs, rms per axis in arcsec)."""
-    centre = _crval(wcs)
-    xi, eta = to_plane(*pixel_to_sky(wcs, stars["x"], stars["y"]), centre)
+def _fit_correction(
+    stars: Table, reference: Table, base: WCS, optics: Optics, config: AstrometryConfig
+) -> tuple[WCS, float]:
+    """Robust fit of a correction, with priors, to matched stars; (wcs, rms per axis in arcsec)."""
+    centre = _crval(base)
+    xi, eta = to_plane(*pixel_to_sky(base, stars["x"], stars["y"]), centre)
     ref_xi, ref_eta = to_plane(reference["ra_deg"], reference["dec_deg"], centre)
     target = np.stack([ref_xi - xi, ref_eta - eta], axis=1)
     error = np.hypot(
         _position_errors(reference, config),
         np.hypot(stars["x_err"], config.centroid_floor_pix) * PIXEL_SCALE_ARCSEC,
     )
-    design = _basis(stars["x"], stars["y"], degree)
-    prior = np.diag(1.0 / np.asarray(config.prior_arcsec)[_degrees(degree)] ** 2)
-    target0 = np.median(target, axis=0)
-    residual = target - target0
-    coefficients = np.zeros((design.shape[1], 2))
+    basis = optics.basis(stars["x"], stars["y"])
+    radial = optics.radial(base, stars["x"], stars["y"])
+    design = np.concatenate([basis, radial], axis=1)
+    sigma = np.asarray(config.prior_arcsec)[_degrees(optics.degree)]
+    terms, factor = np.zeros((basis.shape[1], 2)), 0.0
+    residual = target - np.median(target, axis=0)
     for _ in range(8):
         scatter = max(1.4826 * float(np.median(np.abs(residual))), 1e-4)
         scale = np.maximum(scatter, error)
         weight = _tukey(np.hypot(residual[:, 0], residual[:, 1]) / scale) / scale**2
-        normal = design.T @ (weight[:, None] * design) + prior
-        coefficients = np.linalg.solve(normal, design.T @ (weight[:, None] * target))
-        residual = target - design @ coefficients
+        weighted = weight[:, None] * design
+        terms, factor = _solve(
+            design.T @ weighted, weighted.T @ target, sigma, config.prior_radial_arcsec
+        )
+        residual = target - basis @ terms - factor * radial
     used = weight > 0
     rms = float(np.sqrt(np.mean(residual[used] ** 2))) if used.any() else float("nan")
-    return _apply(wcs, coefficients, degree), rms
+    return optics.apply(base, terms, factor, centre), rms
 
 
 def _tukey(ratio: Array) -> Array:
@@ -410,20 +512,22 @@ def link(
 def solve_jointly(
     catalogs: Sequence[Table],
     wcs: Sequence[WCS],
+    bases: Sequence[WCS],
+    chip: int,
     reference: Table | None,
     config: AstrometryConfig = AstrometryConfig(),
 ) -> JointSolution:
     """One astrometric solution for all frames of a chip, from good first solutions of each.
 
     catalogs : per frame x, y, x_err, flux, flags; wcs : per frame, good to about an arcsecond
+    bases : per frame, the chip's template where the frame was found: what the priors refer to
     reference : ra_deg, dec_deg, pos_err_arcsec, mag; None aligns the frames to each other only
     """
+    optics = Optics(axis_pixel(chip), len(config.prior_arcsec) - 1)
     current = list(wcs)
-    matched, ra, dec = link(catalogs, current, config)
-    for _ in range(2):
-        current, fit = _solve_once(matched, current, (ra, dec), reference, config)
+    for _ in range(3):
         matched, ra, dec = link(catalogs, current, config)
-    current, fit = _solve_once(matched, current, (ra, dec), reference, config)
+        current, fit = _solve_once(matched, bases, (ra, dec), reference, optics, config)
     solutions = [_verdict(k, fit, reference is not None, config) for k in range(len(current))]
     stars = []
     for table, frame in zip(catalogs, matched, strict=True):
@@ -433,11 +537,10 @@ def solve_jointly(
     return JointSolution(current, solutions, stars, len(ra), fit["n_reference"], fit["residuals"])
 
 
-def _solve_once(matched, wcs, stars, reference, config):
-    """One round of the joint least squares; returns the new WCSs and what is left over."""
-    n_frames = len(wcs)
-    degree = len(config.prior_arcsec) - 1
-    centre = _crval(wcs[0])
+def _solve_once(matched, bases, stars, reference, optics, config):
+    """One round of the joint least squares; returns the WCSs and what is left over."""
+    n_frames = len(bases)
+    centre = _crval(bases[0])
     star_xi, star_eta = to_plane(stars[0], stars[1], centre)
     n_stars = star_xi.size
 
@@ -447,7 +550,7 @@ def _solve_once(matched, wcs, stars, reference, config):
     x = np.concatenate([m.x for m in matched])
     y = np.concatenate([m.y for m in matched])
     position = [
-        to_plane(*pixel_to_sky(w, m.x, m.y), centre) for w, m in zip(wcs, matched, strict=True)
+        to_plane(*pixel_to_sky(w, m.x, m.y), centre) for w, m in zip(bases, matched, strict=True)
     ]
     observed = np.stack([np.concatenate([p[k] for p in position]) for k in (0, 1)], axis=1)
 
@@ -469,31 +572,30 @@ def _solve_once(matched, wcs, stars, reference, config):
         prior_weight[found] = 1 / _position_errors(reference[rows], config) ** 2
         n_reference = int(found.size)
 
-    # Columns: the chip's polynomial, then a shift and two slopes for each frame.
-    basis = _basis(x, y, degree)
-    n_terms = basis.shape[1]
-    n_obs = x.size
-    own = sparse.csr_matrix(
-        (
-            basis[:, :3].ravel(),
-            (np.repeat(np.arange(n_obs), 3), (n_terms + 3 * frame[:, None] + np.arange(3)).ravel()),
-        ),
-        shape=(n_obs, n_terms + 3 * n_frames),
+    # Columns: the chip's terms, a shift and two slopes for each frame, the radial term.
+    basis = optics.basis(x, y)
+    radial = np.concatenate(
+        [optics.radial(w, m.x, m.y) for w, m in zip(bases, matched, strict=True)]
     )
-    design = sparse.csr_matrix(
-        sparse.hstack([sparse.csr_matrix(basis), sparse.csr_matrix((n_obs, 3 * n_frames))]) + own
+    n_obs, n_terms = basis.shape
+    n_columns = n_terms + 3 * n_frames
+    rows = np.repeat(np.arange(n_obs), 3)
+    columns = (n_terms + 3 * frame[:, None] + np.arange(3)).ravel()
+    own = sparse.csr_matrix((basis[:, :3].ravel(), (rows, columns)), shape=(n_obs, n_columns + 2))
+    shared = sparse.hstack(
+        [sparse.csr_matrix(basis), sparse.csr_matrix((n_obs, 3 * n_frames)), radial]
     )
+    design = sparse.csr_matrix(shared + own)
     incidence = sparse.csr_matrix((np.ones(n_obs), (np.arange(n_obs), star)), (n_obs, n_stars))
     sigma = np.concatenate(
         [
-            np.asarray(config.prior_arcsec)[_degrees(degree)],
+            np.asarray(config.prior_arcsec)[_degrees(optics.degree)],
             np.tile([config.prior_frame_arcsec[0]] + [config.prior_frame_arcsec[1]] * 2, n_frames),
         ]
     )
-    shrink = sparse.diags(1 / sigma**2)
-    solution = np.zeros((sigma.size, 2))
     weight = 1 / error**2
     catalog_weight = prior_weight.copy()
+    trust = np.ones(n_stars)
     shift = np.zeros((n_stars, 2))
     for _ in range(6):
         # Minimise sum w |observed + D p - s|^2 + sum c |s - catalogue|^2 over p and stars s.
@@ -502,11 +604,11 @@ def _solve_once(matched, wcs, stars, reference, config):
         weighted = sparse.diags(weight) @ design
         cross = incidence.T @ weighted
         scaled = sparse.diags(1 / per_star) @ cross
-        normal = (design.T @ weighted - cross.T @ scaled + shrink).toarray()
+        normal = (design.T @ weighted - cross.T @ scaled).toarray()
         pull = incidence.T @ (weight[:, None] * observed) + catalog_weight[:, None] * prior_value
         right = -(weighted.T @ observed) + scaled.T @ pull
-        solution = np.linalg.solve(normal, right)
-        moved = observed + design @ solution
+        terms, factor = _solve(normal, np.asarray(right), sigma, config.prior_radial_arcsec)
+        moved = observed + design[:, :n_columns] @ terms + factor * radial
         shift = (
             incidence.T @ (weight[:, None] * moved) + catalog_weight[:, None] * prior_value
         ) / (per_star[:, None])
@@ -519,16 +621,15 @@ def _solve_once(matched, wcs, stars, reference, config):
         if known.any():
             unit = 1 / np.sqrt(prior_weight[known])
             broad = max(1.0, float(np.median(off[known] / unit)) / 1.18)
-            catalog_weight[known] = np.maximum(_tukey(off[known] / unit / broad), 1e-6) * (
-                prior_weight[known] / broad**2
-            )
+            trust[known] = _tukey(off[known] / unit / broad)
+            catalog_weight[known] = np.maximum(trust[known], 1e-6) * prior_weight[known] / broad**2
     new = []
-    for k, frame_wcs in enumerate(wcs):
-        coefficients = solution[:n_terms].copy()
-        coefficients[:3] += solution[n_terms + 3 * k : n_terms + 3 * k + 3]
-        new.append(_apply_in(frame_wcs, coefficients, degree, centre))
+    for k, base in enumerate(bases):
+        own_terms = terms[:n_terms].copy()
+        own_terms[:3] += terms[n_terms + 3 * k : n_terms + 3 * k + 3]
+        new.append(optics.apply(base, own_terms, factor, centre))
     good = weight > 0.3 / error**2
-    tied = good & (catalog_weight[star] > 0.05 * np.maximum(prior_weight[star], 1e-12))
+    tied = good & (prior_weight[star] > 0) & (trust[star] > 0.05)
     to_catalog = moved - prior_value[star]
     several = np.asarray(incidence.sum(axis=0)).ravel()[star] > 1
     fit = {
@@ -551,16 +652,6 @@ def _solve_once(matched, wcs, stars, reference, config):
         }
     )
     return new, fit
-
-
-def _apply_in(wcs: WCS, coefficients: Array, degree: int, centre: tuple[float, float]) -> WCS:
-    """`_apply` with the correction given in the plane about another tangent point."""
-    grid = np.linspace(0, 2 * (CHIP_CRPIX - 1), 21)
-    x, y = (g.ravel() for g in np.meshgrid(grid, grid))
-    xi, eta = to_plane(*pixel_to_sky(wcs, x, y), centre)
-    change = _basis(x, y, degree) @ coefficients
-    ra, dec = from_plane(xi + change[:, 0], eta + change[:, 1], centre)
-    return fit_tan_sip(x, y, ra, dec, _crval(wcs))
 
 
 def _verdict(k: int, fit: dict, has_reference: bool, config: AstrometryConfig) -> Solution:

@@ -184,22 +184,23 @@ def make_sky_flat(frames: Sequence[Pixels], config: FlatConfig = FlatConfig()) -
     """A flat from dithered science frames: the fallback when there are no FLAT ramps.
 
     The sky's own colour and gradient get into it; stars are rejected by the clipping.
-    Raises TooFewFrames for fewer than 3 frames: the stars would stay in.
+    Frames without light are left out. Raises TooFewFrames for fewer than 3 frames: the stars would
+    stay in.
     """
-    if len(frames) < 3:
+    lit = [(frame, value) for frame in frames if (value := level(frame)) > 0]
+    if len(lit) < 3:
         raise TooFewFrames(
-            f"flat: {len(frames)} science frames cannot make one, need 3; give -flat_dir"
+            f"flat: {len(lit)} science frames with light cannot make one, need 3; give -flat_dir"
         )
-    levels = [level(frame) for frame in frames]
 
-    def layer(k: int, y0: int, y1: int) -> Image:
-        data, bad = frames[k].rows(y0, y1)
+    def layer(frame: Pixels, value: float, y0: int, y1: int) -> Image:
+        data, bad = frame.rows(y0, y1)
         data[bad != 0] = np.nan
-        return data / np.float32(levels[k])
+        return data / np.float32(value)
 
-    layers = [partial(layer, k) for k in range(len(frames))]
+    layers = [partial(layer, frame, value) for frame, value in lit]
     combined = _combine(layers, frames[0].shape, min(config.clip_sigma, 2.5))
-    return finish_flat(combined, f"{len(frames)} science frames", config)
+    return finish_flat(combined, f"{len(lit)} science frames", config)
 
 
 def finish_flat(response: Image, source: str, config: FlatConfig = FlatConfig()) -> Flat:

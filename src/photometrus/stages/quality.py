@@ -8,7 +8,7 @@ from astropy.table import Table
 from photometrus.frame import Quality
 from photometrus.stages.coadd import CoaddConfig
 
-MIN_STARS = 5
+MIN_STARS = 3
 """Stars in common with the other frames from which a transparency is believed."""
 
 
@@ -25,7 +25,7 @@ def relative_fluxes(catalogs: Sequence[Table], stars: Sequence[np.ndarray]) -> n
     rows = []
     for k, (table, star) in enumerate(zip(catalogs, stars, strict=True)):
         flux = np.asarray(table["flux"])
-        good = (star >= 0) & (flux > 0) & (np.asarray(table["snr"]) > 15)
+        good = (star >= 0) & (flux > 0) & (np.asarray(table["snr"]) > 8)
         good &= np.asarray(table["flags"]) == 0
         rows.append(np.stack([np.full(good.sum(), k), star[good], np.log(flux[good])], axis=1))
     frame, star, value = np.concatenate(rows).T
@@ -64,6 +64,8 @@ def reject(qualities: Sequence[Quality], config: CoaddConfig = CoaddConfig()) ->
     reasons = []
     for s, e, t in zip(seeing, ellipticity, transparency, strict=True):
         why = []
+        if not np.isfinite(t) and np.isfinite(transparency).sum() >= MIN_STARS:
+            why.append(f"cloud: fewer than {MIN_STARS} stars in common with the other frames")
         if t < config.min_transparency * typical[2]:
             why.append(f"cloud: transparency {t:.2f}, at least {config.min_transparency:.2f}")
         if s > config.max_seeing_ratio * typical[0]:

@@ -101,7 +101,9 @@ def hot_pixels(sky: Image, config: SkyConfig = SkyConfig()) -> Flags:
     sky : float32 (ny, nx), NaN where no frame saw it (not flagged here)
     """
     work = np.where(np.isfinite(sky), sky, np.float32(1))
-    around = ndimage.uniform_filter(np.clip(work, 0.5, 2.0), size=9, mode="nearest")
+    # Clipped twice, so that a few hot neighbours do not make a good pixel look dead.
+    wide = ndimage.uniform_filter(np.clip(work, 0.5, 2.0), size=31, mode="nearest")
+    around = ndimage.uniform_filter(np.clip(work, wide - 0.05, wide + 0.05), 9, mode="nearest")
     excess = work - around
     sample = excess[::7, ::5]
     limit = config.hot_sigma * 1.4826 * float(np.median(np.abs(sample - np.median(sample))))
@@ -136,11 +138,27 @@ def fit_background(
         data, bad = pixels.rows(y0, y1)
         data -= np.float32(scale) * sky[y0:y1]
         cell_modes(data, bad | mask(y0, y1), cell, y0, values, scatter, count)
-    mesh = smooth_mesh(values, count, config)
-    # What is constant in the residual belongs to the scale.
-    common = float(np.median(mesh))
+    # What follows the sky image in the residual belongs to the scale, and not to the mesh.
+    structure = _cell_medians(sky, cell)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        excess = (values / structure)[count > 0]
+    excess = excess[np.isfinite(excess)]
+    common = float(np.median(excess)) if excess.size else 0.0
+    mesh = smooth_mesh(values - np.float32(common) * structure, count, config)
     noise = float(np.nanmedian(scatter[count > 0])) if (count > 0).any() else float("nan")
-    return Background(scale + common, mesh - np.float32(common), cell), noise
+    return Background(scale + common, mesh, cell), noise
+
+
+def _cell_medians(sky: Image, cell: int) -> Image:
+    """The sky image's own level in each cell, from every eighth pixel: float32 (gy, gx)."""
+    ny, nx = sky.shape
+    out = np.empty((-(-ny // cell), -(-nx // cell)), np.float32)
+    for j in range(out.shape[0]):
+        for i in range(out.shape[1]):
+            part = sky[j * cell : (j + 1) * cell, i * cell : (i + 1) * cell]
+            y, x = min(4, part.shape[0] // 2), min(4, part.shape[1] // 2)
+            out[j, i] = np.median(part[y::8, x::8])
+    return out
 
 
 def smooth_mesh(values: Image, count: Any, config: SkyConfig = SkyConfig()) -> Image:

@@ -18,8 +18,13 @@ class SourcesConfig:
     filter_fwhm_pix: float = 3.0
     max_sources: int = 120_000
     max_sharpness: float = 0.80  # above: a hot pixel or a cosmic ray
+    max_extent: float = 1.8  # of a star's major axis, from which a source is flagged as extended
     max_on_bad: float = 0.05  # share of a star's weight on bad pixels from which it is flagged
     border_pix: int = 6
+
+
+ON_BAD, EXTENDED = 1, 2
+"""Flags of a source."""
 
 
 def find_sources(
@@ -30,7 +35,8 @@ def find_sources(
     data : float32 (ny, nx), ADU per frame, finite (bad pixels filled); bad : uint8 flags
     noise : scatter of a sky pixel, ADU; reads : frames in the ramp, for the photon noise
     returns a table, brightest first: x, y (0-based pixels), x_err (pixels, per axis), flux,
-    flux_err (ADU), fwhm_pix, ellipticity, angle_deg, snr, flags (1: its core is on bad pixels)
+    flux_err (ADU), fwhm_pix, ellipticity, angle_deg, snr, flags (ON_BAD: its core is on bad
+    pixels; EXTENDED: it is no star)
     """
     sigma = config.filter_fwhm_pix / 2.3548
     reach = int(np.ceil(3 * sigma))
@@ -43,8 +49,12 @@ def find_sources(
     smooth_noise = 1.4826 * float(np.median(np.abs(sample - np.median(sample))))
     ys = np.empty(config.max_sources, np.int32)
     xs = np.empty(config.max_sources, np.int32)
-    limit = np.float32(np.median(sample) + config.threshold_sigma * smooth_noise)
-    n = peaks(smoothed, limit, config.border_pix, ys, xs)
+    level, height = float(np.median(sample)), config.threshold_sigma * smooth_noise
+    n = peaks(smoothed, np.float32(level + height), config.border_pix, ys, xs)
+    while n == config.max_sources:
+        # Too many: the faintest are left out, not the last rows.
+        height *= 1.2
+        n = peaks(smoothed, np.float32(level + height), config.border_pix, ys, xs)
     ys, xs = ys[:n], xs[:n]
     # A slope per frame averages over the ramp: its electrons are those of all reads.
     gain = GAIN_E_PER_ADU * max(1, reads - 1)
@@ -65,6 +75,9 @@ def find_sources(
     with np.errstate(invalid="ignore", divide="ignore"):
         fwhm_pix = 2.3548 * np.sqrt(0.5 * (major**2 + minor**2))
         keep = (flux > 3 * flux_err) & (sharp < config.max_sharpness) & np.isfinite(x_err)
+        # Longer than any star of this frame: a satellite's trail, a galaxy, a saturated star.
+        star_major = np.median(major[_round(measured, config)][:300]) if n else np.nan
+        extended = ~(major < config.max_extent * star_major)
         # Narrower than any star of this frame: what a cosmic ray leaves.
         keep &= ~(fwhm_pix < 0.55 * fwhm)
         table = Table(
@@ -78,21 +91,29 @@ def find_sources(
                 "ellipticity": np.nan_to_num(1 - minor / major, nan=0.0),
                 "angle_deg": np.degrees(angle),
                 "snr": flux / flux_err,
-                "flags": (on_bad > config.max_on_bad).astype(np.int16),
+                "flags": (on_bad > config.max_on_bad) * ON_BAD + extended * EXTENDED,
             }
         )[keep]
     table.sort("flux", reverse=True)
     return table
 
 
+def _round(measured: np.ndarray, config: SourcesConfig) -> np.ndarray:
+    """Which measured peaks are clean and not long: neither bad pixels nor a satellite's trail."""
+    major, minor = measured[:, 5], measured[:, 6]
+    with np.errstate(invalid="ignore"):
+        return (
+            (measured[:, 9] <= config.max_on_bad)
+            & (measured[:, 8] < config.max_sharpness)
+            & (minor > 0.5 * major)
+            & (minor > 0.5)
+        )
+
+
 def _seeing(measured: np.ndarray, config: SourcesConfig) -> float:
     """Median FWHM, pixels, of clean bright peaks; NaN without any."""
-    major, minor = measured[:, 5], measured[:, 6]
-    clean = (measured[:, 9] <= config.max_on_bad) & (measured[:, 8] < config.max_sharpness)
-    clean &= np.isfinite(major) & np.isfinite(minor)
-    fwhm = 2.3548 * np.sqrt(0.5 * (major[clean] ** 2 + minor[clean] ** 2))
-    fwhm = fwhm[fwhm > 1.2]
-    return float(np.median(fwhm)) if fwhm.size >= 5 else float("nan")
+    major, minor = measured[_round(measured, config)][:, 5:7].T
+    return float(np.median(2.3548 * np.sqrt(0.5 * (major**2 + minor**2)))) if major.size else np.nan
 
 
 def seeing_and_ellipticity(table: Table) -> tuple[float, float]:
