@@ -322,9 +322,12 @@ class ChipRun:
         reasons = reject([track.frame.quality for track in tracks], self.config.coadd)
         for track, quality_reason in zip(tracks, reasons, strict=True):
             reason = quality_reason
-            if not reason and track.frame.solution.level == "shift":
+            lost = not reason and track.frame.solution.level == "shift"
+            if lost:
                 reason = f"astrometry: {track.frame.solution.reason}"
-            self.verdicts[track.name] = judged(track.frame, used=not reason, reason=reason)
+            self.verdicts[track.name] = replace(
+                judged(track.frame, used=not reason, reason=reason), lost=lost
+            )
         if not self.used(tracks):
             raise TooFewFrames(f"C{self.chip}: no frame is good enough for a stack")
 
@@ -451,7 +454,7 @@ class ChipRun:
         for name, reason in frames:
             text = str(reason).removeprefix(f"{name}: ")
             log.warning("%s: %s", name, text)
-            self.verdicts[name] = Verdict(name, used=False, reason=text)
+            self.verdicts[name] = Verdict(name, used=False, reason=text, lost=True)
 
     def all_verdicts(self) -> list[Verdict]:
         """All frames' verdicts so far, in order."""

@@ -23,7 +23,7 @@ from photometrus.io import fitsfile
 from photometrus.simulate.night import SimulateConfig, simulate_night
 
 GOOD_CODES = (0, 3)
-"""Done; done with losses: the night has one bad frame, which the pipeline is to recognise."""
+"""Done; done with losses."""
 SHOWN = 2
 """Files of a folder that are named in the tree."""
 
@@ -54,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     simulate_night(night, config)
     tell(
         f"{config.target}, band {config.band}, {config.ramps} ramps on each of "
-        f"{len(config.chips)} chips of {config.size} pixels, one of them bad; in {night}"
+        f"{len(config.chips)} chips of {config.size} pixels, one of them cloudy and trailed, "
+        f"one with a satellite; in {night}"
     )
 
     heading("2. The pipeline, with the archive on a web server")
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = subprocess.run(
             [sys.executable, "-m", "photometrus", *command], check=False
         ).returncode
-    tell(f"\nexit code {code}" + (": done, with the losses above" if code == 3 else ""))
+    tell(f"\nexit code {code}")
 
     heading("3. What is on disk")
     for line in tree(parent):

@@ -73,16 +73,12 @@ class Observation:
 
     @property
     def complete(self) -> bool:
-        """True when every chip has its stack and no frame was lost or left out."""
-        return not self.missing and all(
-            not chip.error and all(verdict.used for verdict in chip.verdicts) for chip in self.chips
-        )
+        """Whether every chip has its stack and no frame was lost.
 
-    @property
-    def broken(self) -> bool:
-        """True when a chip failed, or a frame could not be used or had."""
-        return bool(self.missing) or any(
-            chip.error or any(not verdict.used for verdict in chip.verdicts) for chip in self.chips
+        Frames that were judged, and left out because the stack is better without them, are none.
+        """
+        return not self.missing and not any(
+            chip.error or any(verdict.lost for verdict in chip.verdicts) for chip in self.chips
         )
 
 

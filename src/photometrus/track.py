@@ -19,6 +19,10 @@ class Verdict:
     frame: str
     used: bool
     reason: str
+    """Why it is not in the stack; empty for those that are."""
+    lost: bool = False
+    """It could not be used at all: unreadable, empty, of another band, not found on the sky.
+    A frame that is not used and not lost was judged: the stack is better without it."""
     seeing_arcsec: float = float("nan")
     ellipticity: float = float("nan")
     sky_adu: float = float("nan")

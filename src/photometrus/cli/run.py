@@ -124,8 +124,8 @@ def show_observation(
     """The tables of an observation, and the exit code."""
     columns = ("chip", "frames ", 'seeing " ', "rms mas ", "dithers mas ", "sky ADU ", "stack")
     screen.table(f"{parent}", columns, [_chip_row(result, parent) for result in observation.chips])
-    screen.losses(list(_losses(observation)))
-    for note in getattr(observation, "notes", []):
+    screen.losses(_losses(observation), "Not in the stacks")
+    for note in observation.notes:
         screen.warn(f"note: {note}")
     for result in observation.chips:
         for note in result.notes:
@@ -157,7 +157,11 @@ def _losses(observation: "Observation") -> list[tuple[str, str, str]]:
     for result in observation.chips:
         if result.error:
             rows.append((f"C{result.chip}", "no stack", result.error))
-        rows += [(v.frame, "not used", v.reason) for v in result.verdicts if not v.used]
+        rows += [
+            (v.frame, "lost" if v.lost else "left out", v.reason)
+            for v in result.verdicts
+            if not v.used
+        ]
     return rows
 
 

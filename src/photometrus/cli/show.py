@@ -73,10 +73,10 @@ class Screen:
         if not self.quiet:
             self.out.print(_table(title, columns, rows))
 
-    def losses(self, rows: Sequence[tuple[str, str, str]]) -> None:
+    def losses(self, rows: Sequence[tuple[str, str, str]], title: str = "Losses") -> None:
         """What was lost, and why; also when quiet."""
         if rows:
-            self.err.print(_table("Losses", ("what", "happened", "why"), rows, style="yellow"))
+            self.err.print(_table(title, ("what", "happened", "why"), rows, style="yellow"))
 
     @contextmanager
     def progress(self) -> Iterator[Any]:

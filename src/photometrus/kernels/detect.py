@@ -159,8 +159,9 @@ def measure_peaks(data, bad, ys, xs, window_sigma, radius, noise, gain, out):
             out[s, 7] = 0.5 * np.arctan2(2 * xy, xx - yy)
             w2 = window_sigma * window_sigma
             for k, m in ((5, half + root), (6, half - root)):
-                if 0 < m < 0.98 * w2:
-                    out[s, k] = np.sqrt(1.0 / (1.0 / m - 1.0 / w2))
+                if m > 0:
+                    # As wide as the window: no more than "seven times as wide" can be said.
+                    out[s, k] = np.sqrt(1.0 / (1.0 / min(m, 0.98 * w2) - 1.0 / w2))
         around = 0.0
         for b, a in ((-1, 0), (1, 0), (0, -1), (0, 1)):
             around += data[min(max(iy + b, 0), ny - 1), min(max(ix + a, 0), nx - 1)]

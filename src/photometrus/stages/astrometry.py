@@ -56,6 +56,7 @@ class AstrometryConfig:
     prior_radial_arcsec: float = 10.0
     """How far the radial distortion about the telescope axis (cubic) may differ from the
     template's, at the outer corner of a chip."""
+    prior_shear_arcsec: float = 0.3  # how far the template may be sheared, at the chip's edge
     prior_arcsec: tuple[float, ...] = (30.0, 2.5, 0.3, 0.3, 0.3, 0.05)
     """How far the optics may differ from the template, per Legendre term of degree 0, 1, ..."""
     prior_frame_arcsec: tuple[float, float] = (30.0, 0.15)
@@ -401,22 +402,48 @@ class Optics:
         return fit_tan_sip(x, y, ra, dec, _crval(wcs))
 
 
-def _solve(normal: Array, right: Array, sigma: Array, radial_sigma: float) -> tuple[Array, float]:
-    """Terms (p, 2) and the radial factor that minimise a quadratic form with priors.
+def _prior(sigma: Array, wcs: WCS, config: AstrometryConfig) -> Array:
+    """Precision matrix (2 p + 1)^2 of [terms east, terms north, radial factor].
+
+    sigma : float64 (p,), priors of the terms. The linear terms are split by what they do to the
+    template's linear part: turn and stretch it (free by `sigma`), or shear it (telescopes do not).
+    """
+    p = sigma.size
+    precision = np.concatenate([1 / sigma**2, 1 / sigma**2, [1 / config.prior_radial_arcsec**2]])
+    matrix = np.diag(precision)
+    if p >= 3:
+        # Columns 1 and 2 are v and u. With L = M Q, Q the template's orientation, M = L Q^T.
+        linear = [2, 1, p + 2, p + 1]  # east u, east v, north u, north v
+        turned = wcs.pixel_scale_matrix / np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix)))
+        a, b = np.r_[turned[0], 0, 0], np.r_[turned[1], 0, 0]
+        c, d = np.r_[0, 0, turned[0]], np.r_[0, 0, turned[1]]
+        free, stiff = sigma[1], min(sigma[1], config.prior_shear_arcsec)
+        block = sum(
+            np.outer(part, part) / (2 * limit) ** 2
+            for part, limit in ((a + d, free), (c - b, free), (a - d, stiff), (b + c, stiff))
+        )
+        matrix[np.ix_(linear, linear)] = block
+    return matrix
+
+
+def _solve(normal: Array, right: Array, prior: Array) -> tuple[Array, float]:
+    """Terms (p, 2) and the radial factor that minimise a quadratic form with a prior.
 
     normal : float64 (p + 2, p + 2), of the columns [terms, radial east, radial north]
     right : float64 (p + 2, 2), of the same rows against the east and north targets
-    sigma : float64 (p,), priors of the terms
+    prior : float64 (2 p + 1, 2 p + 1), from `_prior`
 
     East and north have terms of their own and share the radial factor.
     """
-    p = sigma.size
-    shrink = np.diag(1 / sigma**2)
-    whole = np.zeros((2 * p + 1, 2 * p + 1))
-    whole[:p, :p] = whole[p:-1, p:-1] = normal[:p, :p] + shrink
-    whole[:p, -1] = whole[-1, :p] = normal[:p, p]
-    whole[p:-1, -1] = whole[-1, p:-1] = normal[:p, p + 1]
-    whole[-1, -1] = normal[p, p] + normal[p + 1, p + 1] + 1 / radial_sigma**2
+    p = normal.shape[0] - 2
+    whole = prior.copy()
+    whole[:p, :p] += normal[:p, :p]
+    whole[p:-1, p:-1] += normal[:p, :p]
+    whole[:p, -1] += normal[:p, p]
+    whole[-1, :p] += normal[:p, p]
+    whole[p:-1, -1] += normal[:p, p + 1]
+    whole[-1, p:-1] += normal[:p, p + 1]
+    whole[-1, -1] += normal[p, p] + normal[p + 1, p + 1]
     target = np.concatenate([right[:p, 0], right[:p, 1], [right[p, 0] + right[p + 1, 1]]])
     solution = np.linalg.solve(whole, target)
     return np.stack([solution[:p], solution[p:-1]], axis=1), float(solution[-1])
@@ -442,7 +469,7 @@ def _fit_correction(
     basis = optics.basis(stars["x"], stars["y"])
     radial = optics.radial(base, stars["x"], stars["y"])
     design = np.concatenate([basis, radial], axis=1)
-    sigma = np.asarray(config.prior_arcsec)[_degrees(optics.degree)]
+    prior = _prior(np.asarray(config.prior_arcsec)[_degrees(optics.degree)], base, config)
     terms, factor = np.zeros((basis.shape[1], 2)), 0.0
     residual = target - np.median(target, axis=0)
     for _ in range(8):
@@ -450,9 +477,7 @@ def _fit_correction(
         scale = np.maximum(scatter, error)
         weight = _tukey(np.hypot(residual[:, 0], residual[:, 1]) / scale) / scale**2
         weighted = weight[:, None] * design
-        terms, factor = _solve(
-            design.T @ weighted, weighted.T @ target, sigma, config.prior_radial_arcsec
-        )
+        terms, factor = _solve(design.T @ weighted, weighted.T @ target, prior)
         residual = target - basis @ terms - factor * radial
     used = weight > 0
     rms = float(np.sqrt(np.mean(residual[used] ** 2))) if used.any() else float("nan")
@@ -593,6 +618,7 @@ def _solve_once(matched, bases, stars, reference, optics, config):
             np.tile([config.prior_frame_arcsec[0]] + [config.prior_frame_arcsec[1]] * 2, n_frames),
         ]
     )
+    prior = _prior(sigma, bases[0], config)
     weight = 1 / error**2
     catalog_weight = prior_weight.copy()
     trust = np.ones(n_stars)
@@ -607,7 +633,7 @@ def _solve_once(matched, bases, stars, reference, optics, config):
         normal = (design.T @ weighted - cross.T @ scaled).toarray()
         pull = incidence.T @ (weight[:, None] * observed) + catalog_weight[:, None] * prior_value
         right = -(weighted.T @ observed) + scaled.T @ pull
-        terms, factor = _solve(normal, np.asarray(right), sigma, config.prior_radial_arcsec)
+        terms, factor = _solve(normal, np.asarray(right), prior)
         moved = observed + design[:, :n_columns] @ terms + factor * radial
         shift = (
             incidence.T @ (weight[:, None] * moved) + catalog_weight[:, None] * prior_value

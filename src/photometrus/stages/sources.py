@@ -76,8 +76,11 @@ def find_sources(
         fwhm_pix = 2.3548 * np.sqrt(0.5 * (major**2 + minor**2))
         keep = (flux > 3 * flux_err) & (sharp < config.max_sharpness) & np.isfinite(x_err)
         # Longer than any star of this frame: a satellite's trail, a galaxy, a saturated star.
-        star_major = np.median(major[_round(measured, config)][:300]) if n else np.nan
-        extended = ~(major < config.max_extent * star_major)
+        # In a trailed frame nothing is round, and nothing is longer than its stars.
+        stars = major[_round(measured, config)][:300]
+        extended = (
+            ~(major < config.max_extent * np.median(stars)) if stars.size else np.zeros(n, bool)
+        )
         # Narrower than any star of this frame: what a cosmic ray leaves.
         keep &= ~(fwhm_pix < 0.55 * fwhm)
         table = Table(

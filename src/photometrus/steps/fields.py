@@ -10,6 +10,7 @@ from astropy.io.fits import Header
 from astropy.table import Table
 from astropy.wcs import WCS
 
+from photometrus import ladder
 from photometrus.config import Config
 from photometrus.errors import FrameError, ServiceError, UsageError
 from photometrus.frame import FrameInfo, Progress, no_progress
@@ -20,19 +21,17 @@ from photometrus.products import Products
 from photometrus.stages import astrometry
 from photometrus.steps.frames import (
     Lost,
+    Product,
     StepResult,
-    Track,
     frames_in,
-    open_track,
+    open_product,
     pool,
-    rotator_of,
     try_frames,
     with_stars,
 )
 from photometrus.wcs import pixel_to_sky, tpv_cards
 from photometrus.workers import Each
 
-RIGHT_ANGLES = (90.0, 180.0, 270.0)
 FULL_FIT_STARS = 20
 """Fewer do not determine the distortion: the template's holds."""
 NET_STARS = 1000
@@ -48,43 +47,56 @@ def shift(
     ``old/*.head``. Frames that are not found stay as they are. Without a catalogue the frames are
     aligned to the one with most stars, and a note says so.
     """
+    frames = frames_in(folder, ".sky.flat.fits")
     with pool(config) as each:
-        tracks, result = _measured(
-            frames_in(folder, ".sky.flat.fits"), band, config, each, progress
-        )
-        if not tracks:
+        products, result = _measured(frames, band, config, each, progress)
+        if not products:
             return result
-        stars, note = _reference_or_best(tracks, config)
-        if note:
-            result.notes.append(note)
+        stars, note = _reference_or_best(products, config)
+        placed, notes = ladder.place(products, stars, config, each)
+        result.notes += [*filter(None, [note]), *notes]
 
-        def one(track: Track) -> tuple[str, Path, dict[str, float]]:
-            wcs, n, rms = _solve(track, stars, config)
-            path = _write_solved(track, wcs, n, rms)
-            moved = _moved(track.wcs, wcs, track.shape)
-            return path.name, path, {"n_matched": n, "rms_arcsec": rms, "moved_arcsec": moved}
+        def one(product: Product) -> Fitted:
+            wcs, n, rms = _fit(product, stars, config)
+            _write_solved(product, wcs, n, rms)
+            moved = _moved(product.frame.wcs, wcs, product.shape)
+            numbers = {"n_matched": n, "rms_arcsec": rms, "moved_arcsec": moved}
+            return Fitted(product.path, numbers)
 
-        done, lost = try_frames(one, tracks, each, "astrometry", progress)
-    result.made = [path for _, path, _ in done]
-    result.numbers = {name: numbers for name, _, numbers in done}
+        done, lost = try_frames(one, placed, each, "astrometry", progress)
+    return _with_fits(result, done, lost)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A frame that was solved, and the numbers of its solution."""
+
+    path: Path
+    numbers: dict[str, float]
+
+
+def _with_fits(result: StepResult, done: list[Fitted], lost: Lost) -> StepResult:
+    result.made = [fitted.path for fitted in done]
+    result.numbers = {fitted.path.name: fitted.numbers for fitted in done}
     result.lost += lost
     return result
 
 
 def _measured(
     frames: tuple[list[Path], Lost], band: str, config: Config, each: Each, progress: Progress
-) -> tuple[list[Track], StepResult]:
+) -> tuple[list[Product], StepResult]:
     """Frames with their stars; `band` empty takes any."""
     paths, strange = frames
 
-    def one(path: Path) -> Track:
-        track = open_track(path, config)
-        if band and track.info.band != band:
-            raise FrameError(f"{path.name}: band {track.info.band} in its header, not {band}")
-        return with_stars(track, np.ones(track.shape, np.float32), config)
+    def one(path: Path) -> Product:
+        product = open_product(path, config)
+        found = product.frame.info.band
+        if band and found != band:
+            raise FrameError(f"{path.name}: band {found} in its header, not {band}")
+        return with_stars(product, np.ones(product.shape, np.float32), config)
 
-    tracks, lost = try_frames(one, paths, each, "stars", progress)
-    return tracks, StepResult(lost=[*strange, *lost], given=len(paths))
+    products, lost = try_frames(one, paths, each, "stars", progress)
+    return products, StepResult(lost=[*strange, *lost], given=len(paths))
 
 
 def _reference(info: FrameInfo, config: Config) -> Table:
@@ -95,67 +107,60 @@ def _reference(info: FrameInfo, config: Config) -> Table:
     return astrometry.at_epoch(stars, 2000.0 + (info.begin_mjd - 51544.5) / 365.25)
 
 
-def _reference_or_best(tracks: list[Track], config: Config) -> tuple[Table, str]:
+def _reference_or_best(products: list[Product], config: Config) -> tuple[Table, str]:
     """Reference stars; those of the frame with most stars, and a note, when there are none."""
     trouble = "no catalogue"
     if config.input.catalog.lower() != "none":
         try:
-            stars = _reference(tracks[0].info, config)
+            stars = _reference(products[0].frame.info, config)
         except ServiceError as error:
             trouble = str(error)
         else:
             if len(stars) >= config.astrometry.min_matched:
                 return stars, ""
             trouble = f"{config.input.catalog} has {len(stars)} stars around the field"
-    best = max(tracks, key=lambda track: len(track.sources))
-    return astrometry.as_catalog(best.sources, best.wcs), (
-        f"{trouble}: the frames are aligned to {best.ramp}, where the telescope says it is; "
+    best = max(products, key=ladder.n_stars)
+    return astrometry.as_catalog(best.sources, best.frame.wcs), (
+        f"{trouble}: the frames are aligned to {best.name}, where the telescope says it is; "
         "give -catalog FILE"
     )
 
 
-def _solve(track: Track, stars: Table, config: Config) -> tuple[WCS, int, float]:
-    """A frame's WCS from the stars, how many matched, rms per axis; FrameError when not found."""
-    chip, name = track.ramp.chip, track.path.name
-    stated = [rotator_of(track.info, config), config.run.rotator_deg]
-    turned = [angle + turn for turn in RIGHT_ANGLES for angle in stated]
-    candidates = list(dict.fromkeys(angle % 360.0 for angle in stated + turned))
-    found = astrometry.find_placement(
-        track.sources, stars, chip, track.axis, candidates, config.astrometry
-    )
-    if found is None:
+def _fit(product: Product, stars: Table, config: Config) -> tuple[WCS, int, float]:
+    """A placed frame's WCS, how many stars matched, rms per axis; FrameError when it has none."""
+    name, limits = product.path.name, config.astrometry
+    if product.placement is None:
         raise FrameError(
-            f"{name}: its {len(track.sources)} stars are not found within "
-            f"{config.astrometry.capture_arcsec:g} arcsec of the pointing; check -rot_val, -catalog"
+            f"{name}: its {len(product.sources)} stars are not found within "
+            f"{limits.capture_arcsec:g} arcsec of the pointing; check -rot_val and -catalog"
         )
-    placed = astrometry.placed_wcs(chip, track.axis, found)
-    wcs, n, rms = astrometry.refine_alone(track.sources, stars, placed, config.astrometry)
-    if n < config.astrometry.min_matched or not rms <= config.astrometry.max_rms_arcsec:
+    base = ladder.placed_wcs(product)
+    wcs, n, rms = astrometry.refine_alone(product.sources, stars, base, product.ramp.chip, limits)
+    if n < limits.min_matched or not rms <= limits.max_rms_arcsec:
         raise FrameError(
             f"{name}: {n} stars fitted with rms {rms:.2f} arcsec; at least "
-            f"{config.astrometry.min_matched} within {config.astrometry.max_rms_arcsec:g} wanted"
+            f"{limits.min_matched} within {limits.max_rms_arcsec:g} arcsec wanted"
         )
     return wcs, n, rms
 
 
-def _write_solved(track: Track, wcs: WCS, n: int, rms: float) -> Path:
+def _write_solved(product: Product, wcs: WCS, n: int, rms: float) -> None:
     """The frame with its new WCS, its sources and solution beside it, the old WCS in ``old``."""
-    path = track.path
-    old = path.parent / Products(Path(), track.info.band).before_refinement(track.ramp.chip).name
+    path, frame, shape = product.path, product.frame, product.shape
+    old = path.parent / Products(Path(), frame.info.band).before_refinement(product.ramp.chip).name
     old.mkdir(exist_ok=True)
-    ldac.write_head(old / path.with_suffix(".head").name, tpv_cards(track.wcs))
-    header = fitsfile.product_header(track.header, wcs, track.shape)
+    ldac.write_head(old / path.with_suffix(".head").name, tpv_cards(frame.wcs))
+    header = fitsfile.product_header(frame.header, wcs, shape)
     header["ASTRRMS"] = (round(rms, 5), "[arcsec] rms per axis to the catalogue")
     header["ASTRNUM"] = (n, "catalogue stars in the solution")
     header["ASTRLEV"] = ("affine" if n < FULL_FIT_STARS else "full", "step of the ladder")
-    fitsfile.write_image(path, track.pixels.raw.rows(0, track.shape[0]), header)
+    fitsfile.write_image(path, product.stored.raw.rows(0, shape[0]), header)
     solved = tpv_cards(wcs)
     ldac.write_head(path.with_suffix(".head"), solved)
-    catalog = fitsfile.product_header(track.header, None, track.shape)
+    catalog = fitsfile.product_header(frame.header, None, shape)
     catalog.update(solved)
-    catalog["NAXIS1"], catalog["NAXIS2"] = track.shape[1], track.shape[0]
-    ldac.write_ldac(path.with_suffix(".cat"), catalog, track.sources)
-    return path
+    catalog["NAXIS1"], catalog["NAXIS2"] = shape[1], shape[0]
+    ldac.write_ldac(path.with_suffix(".cat"), catalog, product.sources)
 
 
 def _moved(before: WCS, after: WCS, shape: tuple[int, int]) -> float:
@@ -240,26 +245,24 @@ def solve_field(
     external.find_program("solve-field")
     frames = frames_in(in_path, ".sky.flat.fits", ".flat.fits")
     with pool(config) as each, tempfile.TemporaryDirectory(prefix="photometrus-") as work:
-        tracks, result = _measured(frames, "", config, each, progress)
-        if not tracks:
+        products, result = _measured(frames, "", config, each, progress)
+        if not products:
             return result
-        net = _net_config(tracks[0].info, Path(work), config)
+        net = _net_config(products[0].frame.info, Path(work), config)
 
-        def one(track: Track) -> tuple[str, Path, dict[str, float]]:
-            stars = track.sources[np.asarray(track.sources["flags"]) == 0][:NET_STARS]
-            near = (*track.axis, radius_deg + CHIPS_FIELD_RADIUS_DEG)
+        def one(product: Product) -> Fitted:
+            info = product.frame.info
+            near = (info.ra_deg, info.dec_deg, radius_deg + CHIPS_FIELD_RADIUS_DEG)
+            stars = product.sources[np.asarray(product.sources["flags"]) == 0][:NET_STARS]
             try:
-                cards = external.solve_field(stars, shape=track.shape, config=net, near=near)
+                cards = external.solve_field(stars, shape=product.shape, config=net, near=near)
             except ServiceError as error:
-                raise FrameError(f"{track.path.name}: {error}") from error
-            out = out_path / track.path.with_suffix(".new").name
-            return out.name, out, {"moved_arcsec": _write_net(out, track, cards)}
+                raise FrameError(f"{product.path.name}: {error}") from error
+            out = out_path / product.path.with_suffix(".new").name
+            return Fitted(out, {"moved_arcsec": _write_net(out, product, cards)})
 
-        done, lost = try_frames(one, tracks, each, "astrometry.net", progress)
-    result.made = [path for _, path, _ in done]
-    result.numbers = {name: numbers for name, _, numbers in done}
-    result.lost += lost
-    return result
+        done, lost = try_frames(one, products, each, "astrometry.net", progress)
+    return _with_fits(result, done, lost)
 
 
 def _net_config(info: FrameInfo, work: Path, config: Config) -> Path:
@@ -271,10 +274,10 @@ def _net_config(info: FrameInfo, work: Path, config: Config) -> Path:
     return external.build_index(_reference(info, config), work / "index")
 
 
-def _write_net(out: Path, track: Track, cards: Header) -> float:
+def _write_net(out: Path, product: Product, cards: Header) -> float:
     """The frame with astrometry.net's WCS; how far its middle moved, arcsec."""
-    header = fitsfile.product_header(track.header, None, track.shape)
+    header = fitsfile.product_header(product.frame.header, None, product.shape)
     header.update(cards)
     header["ASTRLEV"] = ("net", "solved by astrometry.net")
-    fitsfile.write_image(out, track.pixels.raw.rows(0, track.shape[0]), header)
-    return _moved(track.wcs, fitsfile.header_wcs(header), track.shape)
+    fitsfile.write_image(out, product.stored.raw.rows(0, product.shape[0]), header)
+    return _moved(product.frame.wcs, fitsfile.header_wcs(header), product.shape)

@@ -4,20 +4,19 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from astropy.io.fits import Header
-from astropy.table import Table
 from astropy.wcs import WCS
 
 from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput
-from photometrus.frame import Bad, Flags, FrameInfo, Image, Progress
+from photometrus.frame import Bad, Flags, Frame, FrameInfo, Image, Progress
 from photometrus.io import fitsfile
 from photometrus.products import RAMP_NAME, RampId, parse_ramp
 from photometrus.stages import detrend, sky
 from photometrus.stages.sources import find_sources
+from photometrus.track import Track
 from photometrus.wcs import pointing_wcs
 from photometrus.workers import Each, cores, threads, try_each
 
@@ -62,40 +61,33 @@ class ProductPixels:
 
 
 @dataclass(frozen=True, eq=False)
-class Track:
-    """A product on disk with what is known of its sky and stars; each step adds to it."""
+class Product(Track):
+    """A product on disk on its way through a step."""
 
-    path: Path
-    info: FrameInfo
-    header: Header
-    pixels: ProductPixels
-    wcs: WCS
-    background: sky.Background
-    noise: float = float("nan")
-    sources: Table = field(default_factory=Table)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(ny, nx)."""
-        return self.pixels.shape
+    path: Path = Path()
 
     @property
     def ramp(self) -> RampId:
         """Which ramp it was."""
-        return self.info.ramp
+        return self.frame.info.ramp
 
     @property
-    def axis(self) -> tuple[float, float]:
-        """Where the telescope says it looks: RA, Dec in degrees."""
-        return self.info.ra_deg, self.info.dec_deg
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx)."""
+        return self.frame.pixels.shape
 
-    def without_hot(self, image: Image, config: Config) -> "Track":
+    @property
+    def stored(self) -> ProductPixels:
+        """Its pixels on disk."""
+        return cast(ProductPixels, self.frame.pixels)
+
+    def without_hot(self, image: Image, config: Config) -> "Product":
         """The same with the hot pixels of a sky flagged."""
-        hot = sky.hot_pixels(image, config.sky)
-        return replace(self, pixels=replace(self.pixels, hot=hot))
+        pixels = replace(self.stored, hot=sky.hot_pixels(image, config.sky))
+        return replace(self, frame=replace(self.frame, pixels=pixels))
 
 
-def open_track(path: Path, config: Config) -> Track:
+def open_product(path: Path, config: Config) -> Product:
     """A handle on a trimmed product; its level is the start of its background.
 
     Raises FrameError when it cannot be read or has no good pixels.
@@ -108,33 +100,29 @@ def open_track(path: Path, config: Config) -> Track:
         raise FrameError(f"{path.name}: no good pixels (NaN) in it")
     wcs = fitsfile.header_wcs(header) if "CTYPE1" in header else pointing_of(info, config)
     background = sky.flat_background(level, pixels.shape, config.sky.mesh_pix)
-    return Track(path, info, header, pixels, wcs, background)
+    return Product(Frame(info, header, pixels, wcs), background, path=path)
 
 
-def with_stars(track: Track, image: Image, config: Config) -> Track:
-    """The track with its background against a sky, and its stars; FrameError without noise."""
-    ny, _ = track.shape
+def with_stars(product: Product, image: Image, config: Config) -> Product:
+    """The product with its background against a sky, and its stars; FrameError without noise."""
+    pixels, info = product.frame.pixels, product.frame.info
     background, noise = sky.fit_background(
-        track.pixels, image, sky.no_mask(track.shape), track.background.scale, config.sky
+        pixels, image, sky.no_mask(product.shape), product.background.scale, config.sky
     )
     if not noise > 0:
-        raise FrameError(f"{track.path.name}: no noise in its sky; not a real exposure")
-    data, bad = track.pixels.rows(0, ny)
+        raise FrameError(f"{product.path.name}: no noise in its sky; not a real exposure")
+    data, bad = pixels.rows(0, product.shape[0])
     background.subtract(data, image, 0)
     data[bad != 0] = 0
-    stars = find_sources(data, bad, noise, track.info.reads, config.sources)
-    return replace(track, background=background, noise=noise, sources=stars)
-
-
-def rotator_of(info: FrameInfo, config: Config) -> float:
-    """The header's rotator offset, or the one given when the header's cannot be read."""
-    return config.run.rotator_deg if info.rotator_deg is None else info.rotator_deg
+    stars = find_sources(data, bad, noise, info.reads, config.sources)
+    return replace(product, background=background, noise=noise, sources=stars)
 
 
 def pointing_of(info: FrameInfo, config: Config, *, trimmed: bool = True) -> WCS:
-    """The WCS that the telescope's pointing gives."""
+    """The WCS that the telescope's pointing gives, with -rot_val where the header has no angle."""
+    rotator_deg = config.run.rotator_deg if info.rotator_deg is None else info.rotator_deg
     axis = (info.ra_deg, info.dec_deg)
-    return pointing_wcs(info.ramp.chip, axis, rotator_of(info, config), trimmed=trimmed)
+    return pointing_wcs(info.ramp.chip, axis, rotator_deg, trimmed=trimmed)
 
 
 def frames_in(folder: Path, *ends: str) -> tuple[list[Path], Lost]:
@@ -172,7 +160,7 @@ def try_frames(
     step: str,
     progress: Progress,
 ) -> tuple[list[Any], Lost]:
-    """What `function` made of each path or track, and those that it could not use."""
+    """What `function` made of each path or product, and those that it could not use."""
 
     def counted(call: Callable[..., Any], things: Iterable[Any]) -> Iterable[Any]:
         for k, outcome in enumerate(each(call, things), start=1):

@@ -1,6 +1,6 @@
 """Steps on pixels: first WCS, flat field, sky, sky subtraction."""
 
-from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -8,25 +8,25 @@ from pathlib import Path
 import numpy as np
 from astropy.wcs import WCS
 
+from photometrus import ladder
 from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, UsageError
 from photometrus.flats import Flats, read_flat
 from photometrus.frame import Flags, FrameInfo, Image, Progress, no_progress
 from photometrus.instrument import BORDER_PIXELS
 from photometrus.io import fitsfile
-from photometrus.products import Products, RampId, parse_ramp
-from photometrus.stages import astrometry, detrend, masks, sky
+from photometrus.products import Products, parse_ramp
+from photometrus.stages import detrend, masks, sky
 from photometrus.stages.coadd import Layer
 from photometrus.steps.frames import (
     Lost,
+    Product,
     StepResult,
-    Track,
     each_frame,
     frames_in,
-    open_track,
+    open_product,
     pointing_of,
     pool,
-    rotator_of,
     try_frames,
     with_stars,
 )
@@ -123,97 +123,90 @@ def make_sky(
     paths, lost = frames_in(in_path, ".flat.fits")
     config = config.for_chip(_chip_of(paths))
     with pool(config) as each:
-        tracks = _lit(paths, config, each, progress, lost)
-        bare = _sky_of(tracks, [sky.no_mask(track.shape) for track in tracks], config, each)
+        frames = _lit(paths, config, each, progress, lost)
+        bare = _sky_of(frames, config, each)
         image = sky.fill_sky(bare)
-        tracks = [track.without_hot(bare, config) for track in tracks]
+        frames = [frame.without_hot(bare, config) for frame in frames]
         find = partial(with_stars, image=image, config=config)
-        tracks, dark = try_frames(find, tracks, each, "stars", progress)
+        frames, dark = try_frames(find, frames, each, "stars", progress)
         progress("sky", 0, 1)
-        hide = _star_masks(tracks, image, config, each)
-        image = sky.fill_sky(_sky_of(tracks, hide, config, each))
+        frames = _with_masks(frames, image, config, each)
+        image = sky.fill_sky(_sky_of(frames, config, each))
         progress("sky", 1, 1)
-    level = float(np.median([track.background.scale for track in tracks]))
+    level = float(np.median([frame.background.scale for frame in frames]))
+    first = frames[0].frame
     out = sky_path
     if sky_path.suffix != ".fits":
-        named = Products(Path(), tracks[0].info.band).sky([track.ramp for track in tracks])
+        named = Products(Path(), first.info.band).sky([frame.ramp for frame in frames])
         out = sky_path / named.name
-    header = fitsfile.product_header(tracks[0].header, None, image.shape)
+    header = fitsfile.product_header(first.header, None, image.shape)
     header["SKYLEVEL"] = (level, "[adu] median sky level of the frames")
-    header["NCOMBINE"] = (len(tracks), "frames")
+    header["NCOMBINE"] = (len(frames), "frames")
     fitsfile.write_image(out, image * np.float32(level), header)
     return StepResult([out], lost + dark, given=len(paths))
 
 
 def _lit(
     paths: list[Path], config: Config, each: Each, progress: Progress, lost: Lost
-) -> list[Track]:
+) -> list[Product]:
     """The frames with light, of the band and size that most have; the others go to `lost`."""
 
-    def one(path: Path) -> Track:
-        track = open_track(path, config)
-        if not track.background.scale > 0:
-            raise FrameError(
-                f"{path.name}: sky level {track.background.scale:.3g} ADU; no light, no frame"
-            )
-        return track
+    def one(path: Path) -> Product:
+        product = open_product(path, config)
+        level = product.background.scale
+        if not level > 0:
+            raise FrameError(f"{path.name}: sky level {level:.3g} ADU; no light, no frame")
+        return replace(product, mask=sky.no_mask(product.shape))
 
-    tracks, more = try_frames(one, paths, each, "frames", progress)
+    frames, more = try_frames(one, paths, each, "frames", progress)
     lost += more
-    kinds = [(track.info.band, track.shape) for track in tracks]
+    kinds = [(frame.frame.info.band, frame.shape) for frame in frames]
     usual = max(set(kinds), key=lambda kind: (kinds.count(kind), kind), default=None)
-    for track, kind in zip(tracks, kinds, strict=True):
+    for frame, kind in zip(frames, kinds, strict=True):
         if kind != usual:
             band, (ny, nx) = kind
-            lost.append((track.path.name, f"band {band}, {nx} x {ny} pixels, unlike the others"))
-    return [track for track, kind in zip(tracks, kinds, strict=True) if kind == usual]
+            lost.append((frame.path.name, f"band {band}, {nx} x {ny} pixels, unlike the others"))
+    return [frame for frame, kind in zip(frames, kinds, strict=True) if kind == usual]
 
 
-def _sky_of(tracks: list[Track], hide: Sequence[sky.Mask], config: Config, each: Each) -> Image:
+def _sky_of(frames: list[Product], config: Config, each: Each) -> Image:
+    """The sky of the frames, with what their masks hide left out."""
     return sky.make_sky(
-        [track.pixels for track in tracks],
-        [track.background for track in tracks],
-        hide,
+        [frame.frame.pixels for frame in frames],
+        [frame.background for frame in frames],
+        [frame.mask for frame in frames],
         config.sky,
         each=each,
     )
 
 
-def _star_masks(tracks: list[Track], image: Image, config: Config, each: Each) -> list[sky.Mask]:
-    """Where each frame sees stars: from a shallow stack of all, aligned to each other."""
-    if not tracks:
+def _with_masks(frames: list[Product], image: Image, config: Config, each: Each) -> list[Product]:
+    """The frames with their stars hidden: from a shallow stack of all, aligned to each other."""
+    if not frames:
         return []
-    wcs = _aligned(tracks, config)
+    placed, _ = ladder.place(frames, ladder.catalog_of(frames, config), config, each)
+    wcs = [
+        ladder.placed_wcs(track) if track.placement else pointing_of(track.frame.info, config)
+        for track in placed
+    ]
 
-    def layer(track: Track, own: WCS) -> Layer:
-        inverse = np.float32(1.0 / track.noise**2)
+    def layer(frame: Product, own: WCS) -> Layer:
+        inverse = np.float32(1.0 / frame.noise**2)
 
         def rows(y0: int, y1: int) -> tuple[Image, Flags, Image]:
-            data, bad = track.pixels.rows(y0, y1)
-            track.background.subtract(data, image, y0)
+            data, bad = frame.frame.pixels.rows(y0, y1)
+            frame.background.subtract(data, image, y0)
             return data, bad, np.full(data.shape, inverse, np.float32)
 
-        return Layer(rows, track.shape, own)
+        return Layer(rows, frame.shape, own)
 
-    layers = [layer(track, own) for track, own in zip(tracks, wcs, strict=True)]
+    layers = [layer(frame, own) for frame, own in zip(frames, wcs, strict=True)]
     mean, weight, grid = masks.shallow_stack(layers, config.coadd, each=each)
     found = masks.find_stars(mean, weight, grid, config.masks)
-    return [found.seen_by(layer.wcs, layer.shape) for layer in layers]
-
-
-def _aligned(tracks: list[Track], config: Config) -> list[WCS]:
-    """The frames' WCSs, made to agree with that of the frame with most stars."""
-    best = max(tracks, key=lambda track: len(track.sources))
-    catalog = astrometry.as_catalog(best.sources, pointing_of(best.info, config))
-    out = []
-    for track in tracks:
-        chip, rotator = track.ramp.chip, rotator_of(track.info, config)
-        found = astrometry.find_placement(
-            track.sources, catalog, chip, track.axis, [rotator], config.astrometry
-        )
-        wcs = astrometry.placed_wcs(chip, track.axis, found) if found else None
-        out.append(wcs or pointing_of(track.info, config))
-    return out
+    return [
+        replace(frame, mask=found.seen_by(own, frame.shape))
+        for frame, own in zip(frames, wcs, strict=True)
+    ]
 
 
 def subtract_sky(
@@ -232,42 +225,41 @@ def subtract_sky(
     paths, lost = frames_in(in_path, ".flat.fits")
     config = config.for_chip(_chip_of(paths))
     with pool(config) as each:
-        tracks = _lit(paths, config, each, progress, lost)
-        if not tracks:
+        frames = _lit(paths, config, each, progress, lost)
+        if not frames:
             return StepResult(lost=lost, given=len(paths))
-        source, image = _given_sky(sky_path, tracks[0])
-        tracks = [track.without_hot(image, config) for track in tracks]
+        source, image = _given_sky(sky_path, frames[0])
+        frames = [frame.without_hot(image, config) for frame in frames]
         find = partial(with_stars, image=image, config=config)
-        tracks, dark = try_frames(find, tracks, each, "stars", progress)
-        hide = _star_masks(tracks, image, config, each)
-        masked: dict[RampId, sky.Mask] = {
-            track.ramp: mask for track, mask in zip(tracks, hide, strict=True)
-        }
+        frames, dark = try_frames(find, frames, each, "stars", progress)
+        frames = _with_masks(frames, image, config, each)
 
-        def one(track: Track) -> Path:
+        def one(product: Product) -> Path:
+            frame, pixels = product.frame, product.frame.pixels
             background, noise = sky.fit_background(
-                track.pixels, image, masked[track.ramp], track.background.scale, config.sky
+                pixels, image, product.mask, product.background.scale, config.sky
             )
-            data, bad = track.pixels.rows(0, track.shape[0])
+            data, bad = pixels.rows(0, product.shape[0])
             background.subtract(data, image, 0)
             data[bad != 0] = np.nan
-            header = fitsfile.product_header(track.header, track.wcs, track.shape)
+            header = fitsfile.product_header(frame.header, frame.wcs, product.shape)
             header["SKYFILE"] = (source.name[:60], "sky that was subtracted")
             header["SKYLEVEL"] = (round(background.scale, 5), "[adu] its level here")
             header["SKYNOISE"] = (round(noise, 5), "[adu] scatter of a sky pixel")
-            out = out_path / Products(Path(), track.info.band).sky_subtracted(track.ramp).name
+            out = out_path / Products(Path(), frame.info.band).sky_subtracted(product.ramp).name
             fitsfile.write_image(out, data, header)
             return out
 
-        made, failed = try_frames(one, tracks, each, "sky subtraction", progress)
+        made, failed = try_frames(one, frames, each, "sky subtraction", progress)
     return StepResult(made, [*lost, *dark, *failed], given=len(paths))
 
 
-def _given_sky(sky_path: Path, track: Track) -> tuple[Path, Image]:
+def _given_sky(sky_path: Path, product: Product) -> tuple[Path, Image]:
     """A sky from disk in units of its level; UsageError or MissingInput when it does not fit."""
     path = sky_path
     if sky_path.is_dir():
-        pattern = f"sky.{Products(Path(), track.info.band).filters}.*.C{track.ramp.chip}.fits"
+        filters = Products(Path(), product.frame.info.band).filters
+        pattern = f"sky.{filters}.*.C{product.ramp.chip}.fits"
         found = sorted(sky_path.glob(pattern))
         if not found:
             raise MissingInput(f"{sky_path}: no {pattern}; `photometrus process gensky` makes it")
@@ -276,8 +268,8 @@ def _given_sky(sky_path: Path, track: Track) -> tuple[Path, Image]:
             raise UsageError(f"{sky_path}: {len(found)} skies fit ({names}); give one as -sky_path")
         path = found[0]
     image, _ = fitsfile.read_image(path)
-    if image.shape != track.shape:
-        (ny, nx), (own_ny, own_nx) = image.shape, track.shape
+    if image.shape != product.shape:
+        (ny, nx), (own_ny, own_nx) = image.shape, product.shape
         raise MissingInput(f"{path}: {nx} x {ny} pixels, the frames have {own_nx} x {own_ny}")
     level = float(np.nanmedian(image))
     if not level > 0:

@@ -1,0 +1,119 @@
+"""One chip, ramps on disk to finished products: wall time and peak memory against number of ramps.
+
+    python benchmarks/chip.py --ramps 9 20 40 [--keep all|final] [--repeat 1] [--work DIR]
+
+Simulates one full-size chip (J, normal density) with the largest number of ramps asked for, then
+runs ``photometrus stack`` as a process of its own on the first N of them, page cache warm, and
+prints medians with the machine and the versions.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from helpers import machine
+
+from photometrus.simulate.night import SimulateConfig, simulate_night
+
+
+def prepare(work: Path, n_ramps: int, density: str) -> Path:
+    """A simulated night and its ramps as `getdata` would leave them; reused when it is there."""
+    night = work / f"night{n_ramps}{density}"
+    if not (night / "done").exists():
+        simulate_night(night, SimulateConfig(chips=(1,), ramps=n_ramps, density=density))
+        (night / "done").touch()
+    return night
+
+
+def run(night: Path, work: Path, n_ramps: int, keep: str) -> dict:
+    """One reduction in a process of its own: seconds, peak resident memory, the chip's numbers."""
+    parent = work / "reduction"
+    shutil.rmtree(parent, ignore_errors=True)
+    (parent / "C1").mkdir(parents=True)
+    ramps = sorted((night / "nfs/xion4/prime/Data/reramp/C1").glob("*.fits.ramp"))
+    science = [path for path in ramps if path.stat().st_size > 0 and is_science(path)]
+    for path in science[:n_ramps]:
+        link = parent / "C1" / path.name.replace(".fits.ramp", ".ramp.fits")
+        os.link(path, link)
+        with path.open("rb") as file:  # warm the page cache
+            while file.read(1 << 24):
+                pass
+    command = [
+        *(sys.executable, "-m", "photometrus", "stack", "-parent", str(parent), "-chip", "1"),
+        *("-band", "J", "-catalog", str(night / "refcat_2mass.fits"), "-keep", keep),
+        *("-flat_dir", str(work / "flats")),
+    ]
+    start = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    _, errors = process.communicate()
+    seconds = time.monotonic() - start
+    if process.returncode not in (0, 3):
+        raise SystemExit(errors.decode())
+    record = json.loads((parent / "run.json").read_text())
+    return {"seconds": seconds, "peak_gb": peak_gb(command), "numbers": record["chips"]["C1"]}
+
+
+def peak_gb(command: list[str]) -> float:
+    """Peak resident memory of the command, run once more under the kernel's accounting."""
+    code = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL,"
+        "stderr=subprocess.DEVNULL); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    out = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, check=True)
+    return int(out.stdout) / 1e6
+
+
+def is_science(path: Path) -> bool:
+    """Whether a ramp is of the target and not a FLAT."""
+    with path.open("rb") as file:
+        return b"'FLAT" not in file.read(2880 * 2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ramps", type=int, nargs="+", default=[9, 20, 40])
+    parser.add_argument("--keep", choices=("all", "final"), default="all")
+    parser.add_argument("--density", default="normal")
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--work", type=Path)
+    arguments = parser.parse_args()
+    work = arguments.work or Path(tempfile.mkdtemp(prefix="photometrus-bench-"))
+    print(machine())
+    night = prepare(work, max(arguments.ramps), arguments.density)
+    flat_store(night, work)
+    print(f"{'ramps':>5} {'seconds':>8} {'peak GB':>8}   (keep {arguments.keep})")
+    for n_ramps in arguments.ramps:
+        runs = [run(night, work, n_ramps, arguments.keep) for _ in range(arguments.repeat)]
+        seconds = statistics.median(one["seconds"] for one in runs)
+        peak = max(one["peak_gb"] for one in runs)
+        print(f"{n_ramps:5d} {seconds:8.1f} {peak:8.2f}")
+    if arguments.work is None:
+        shutil.rmtree(work)
+
+
+def flat_store(night: Path, work: Path) -> None:
+    """The master flat of the night, made once."""
+    if list((work / "flats").glob("mflat.*")):
+        return
+    from datetime import date
+
+    from photometrus.config import load
+    from photometrus.flats import prepare as make_flats
+    from photometrus.io.archive import fetch_log, open_archive
+
+    config = load(None, {"input": {"flat_dir": str(work / "flats")}})
+    with open_archive(str(night)) as archive:
+        fetch_log(archive, date(2024, 6, 6), work)
+        make_flats(archive, date(2024, 6, 6), "J", [1], config, work)
+
+
+if __name__ == "__main__":
+    main()
