@@ -1,5 +1,6 @@
 """The configuration: defaults < TOML file < options; loaded, merged, written."""
 
+import re
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from photometrus.stages.sky import SkyConfig
 from photometrus.stages.sources import SourcesConfig
 
 T = TypeVar("T")
+PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
+"""Between user and host of an address: it is never written."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +144,11 @@ def _as(old: Any, value: Any, name: str) -> Any:
 
 
 def dump(config: Config) -> str:
-    """The configuration as TOML, every key written out."""
+    """The configuration as TOML, every key written out; passwords in addresses are not."""
 
     def plain(value: Any) -> Any:
+        if isinstance(value, str):
+            return PASSWORD.sub(r"\1@", value)
         if isinstance(value, dict):
             return {key: plain(inner) for key, inner in value.items()}
         return list(value) if isinstance(value, tuple) else value

@@ -31,7 +31,7 @@ from photometrus.io.archive import fetch_log, open_archive
 from photometrus.io.catalogs import reference
 from photometrus.io.download import DownloadEvent, Downloads, download, write_failed
 from photometrus.io.nightlog import read_log, select
-from photometrus.io.whole import whole
+from photometrus.io.whole import make_folder, whole
 from photometrus.products import Products, RampId
 from photometrus.track import ChipResult, Verdict
 from photometrus.workers import cores, threads
@@ -92,7 +92,7 @@ def reduce_observation(
     """
     band_named(request.band)
     products = Products(request.parent, request.band)
-    request.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(request.parent)
     missing: list[tuple[str, str]] = []
     notes: list[str] = []
     if request.download:

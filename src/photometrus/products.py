@@ -184,5 +184,7 @@ class Products:
 
     def ramps_on_disk(self, chip: int) -> list[RampId]:
         """The ramps of a chip that are there, in order of serial."""
-        found = sorted(self.ramps(chip).glob("*.ramp.fits"))
-        return sorted(parse_ramp(path.name) for path in found)
+        found = [RAMP_NAME.match(path.name) for path in self.ramps(chip).glob("*.ramp.fits")]
+        # A stray file is not ours to judge.
+        ramps = [RampId(int(match["serial"]), int(match["chip"])) for match in found if match]
+        return sorted(ramp for ramp in ramps if ramp.chip == chip)

@@ -336,9 +336,19 @@ def _without_sip(header: fits.Header) -> fits.Header:
 def _header_table(header: fits.Header) -> fits.BinTableHDU:
     """The table of one row that holds a frame's header as text."""
     image = header.copy()
-    if "SIMPLE" not in image:
-        image.remove("XTENSION", ignore_missing=True)
-        image.insert(0, ("SIMPLE", True, "file conforms to FITS standard"))
+    image.remove("XTENSION", ignore_missing=True)
+    # Without these in this order SCAMP calls the header corrupted.
+    structure = {
+        "SIMPLE": image.get("SIMPLE", True),
+        "BITPIX": image.get("BITPIX", -32),
+        "NAXIS": image.get("NAXIS", 2),
+        "NAXIS1": image.get("NAXIS1", 0),
+        "NAXIS2": image.get("NAXIS2", 0),
+    }
+    for place, (key, value) in enumerate(structure.items()):
+        image.remove(key, ignore_missing=True)
+        if key in header or key in ("SIMPLE", "BITPIX", "NAXIS"):
+            image.insert(place, (key, value))
     text = image.tostring(sep="", endcard=True, padding=False)
     layout = fits.Header(
         [

@@ -35,3 +35,13 @@ def write_bytes(path: Path, content: bytes) -> None:
     """A file with that content."""
     with whole(path) as part:
         part.write_bytes(content)
+
+
+def make_folder(path: Path) -> None:
+    """A folder and those above it; PhotometrusError when it cannot be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PhotometrusError(
+            f"{path}: cannot be made ({error.strerror}); choose another -parent"
+        ) from error

@@ -382,9 +382,12 @@ class Optics:
         """Legendre terms: float64 (n, terms)."""
         return _basis(x, y, self.degree)
 
-    def radial(self, wcs: WCS, x: Array, y: Array) -> Array:
-        """Displacement (east, north), float64 (n, 2), cubic, 1 at 2500" from the axis."""
-        matrix = wcs.pixel_scale_matrix * 3600.0
+    def radial(self, wcs: WCS, x: Array, y: Array, centre: tuple[float, float]) -> Array:
+        """Displacement (east, north), float64 (n, 2), cubic, 1 at 2500" from the axis.
+
+        In the plane about `centre`: near a pole its north is not that of the frame.
+        """
+        matrix = _plane_matrix(wcs, centre)
         offset = np.stack([np.asarray(x) - self.axis_pix[0], np.asarray(y) - self.axis_pix[1]])
         vector = matrix @ offset / RADIAL_UNIT_ARCSEC
         return (vector * (vector**2).sum(axis=0)).T
@@ -397,9 +400,18 @@ class Optics:
         grid = np.linspace(0, 2 * (CHIP_CRPIX - 1), 21)
         x, y = (g.ravel() for g in np.meshgrid(grid, grid))
         xi, eta = to_plane(*pixel_to_sky(wcs, x, y), centre)
-        change = self.basis(x, y) @ terms + radial * self.radial(wcs, x, y)
+        change = self.basis(x, y) @ terms + radial * self.radial(wcs, x, y, centre)
         ra, dec = from_plane(xi + change[:, 0], eta + change[:, 1], centre)
         return fit_tan_sip(x, y, ra, dec, _crval(wcs))
+
+
+def _plane_matrix(wcs: WCS, centre: tuple[float, float]) -> Array:
+    """Arcsec per pixel at the reference pixel, in the plane about `centre`: float64 (2, 2)."""
+    step = 100.0
+    x = wcs.wcs.crpix[0] - 1 + step * np.array([1, -1, 0, 0])
+    y = wcs.wcs.crpix[1] - 1 + step * np.array([0, 0, 1, -1])
+    plane = np.stack(to_plane(*pixel_to_sky(wcs, x, y), centre))
+    return (plane[:, ::2] - plane[:, 1::2]) / (2 * step)
 
 
 def _prior(sigma: Array, wcs: WCS, config: AstrometryConfig) -> Array:
@@ -467,7 +479,7 @@ def _fit_correction(
         np.hypot(stars["x_err"], config.centroid_floor_pix) * PIXEL_SCALE_ARCSEC,
     )
     basis = optics.basis(stars["x"], stars["y"])
-    radial = optics.radial(base, stars["x"], stars["y"])
+    radial = optics.radial(base, stars["x"], stars["y"], centre)
     design = np.concatenate([basis, radial], axis=1)
     prior = _prior(np.asarray(config.prior_arcsec)[_degrees(optics.degree)], base, config)
     terms, factor = np.zeros((basis.shape[1], 2)), 0.0
@@ -552,7 +564,13 @@ def solve_jointly(
     current = list(wcs)
     for _ in range(3):
         matched, ra, dec = link(catalogs, current, config)
-        current, fit = _solve_once(matched, bases, (ra, dec), reference, optics, config)
+        # The terms are taken where the star is, not where noise put it: else a smaller chip has
+        # smaller residuals, and without a catalogue nothing keeps it from shrinking.
+        places = [
+            np.stack(sky_to_pixel(w, ra[m.star], dec[m.star]))
+            for w, m in zip(current, matched, strict=True)
+        ]
+        current, fit = _solve_once(matched, places, bases, (ra, dec), reference, optics, config)
     solutions = [_verdict(k, fit, reference is not None, config) for k in range(len(current))]
     stars = []
     for table, frame in zip(catalogs, matched, strict=True):
@@ -562,8 +580,11 @@ def solve_jointly(
     return JointSolution(current, solutions, stars, len(ra), fit["n_reference"], fit["residuals"])
 
 
-def _solve_once(matched, bases, stars, reference, optics, config):
-    """One round of the joint least squares; returns the WCSs and what is left over."""
+def _solve_once(matched, places, bases, stars, reference, optics, config):
+    """One round of the joint least squares; returns the WCSs and what is left over.
+
+    places : per frame, float64 (2, n), the pixel of each detection's star
+    """
     n_frames = len(bases)
     centre = _crval(bases[0])
     star_xi, star_eta = to_plane(stars[0], stars[1], centre)
@@ -598,9 +619,9 @@ def _solve_once(matched, bases, stars, reference, optics, config):
         n_reference = int(found.size)
 
     # Columns: the chip's terms, a shift and two slopes for each frame, the radial term.
-    basis = optics.basis(x, y)
+    basis = optics.basis(*np.concatenate(places, axis=1))
     radial = np.concatenate(
-        [optics.radial(w, m.x, m.y) for w, m in zip(bases, matched, strict=True)]
+        [optics.radial(w, *p, centre) for w, p in zip(bases, places, strict=True)]
     )
     n_obs, n_terms = basis.shape
     n_columns = n_terms + 3 * n_frames

@@ -11,7 +11,6 @@ from photometrus.errors import TooFewFrames
 from photometrus.frame import Bad, Flags, Image, Pixels
 from photometrus.kernels.combine import clipped_median
 from photometrus.kernels.mesh import add_mesh_rows, cell_modes
-from photometrus.kernels.resample import fill_bad
 
 Each = Callable[..., Iterable[Any]]
 Mask = Callable[[int, int], Flags]
@@ -24,6 +23,7 @@ class SkyConfig:
 
     clip_sigma: float = 3.0  # rejection among the frames, in units of the pixel's scatter
     min_frames: int = 3  # fewer cannot tell stars from sky
+    min_votes: int = 3  # frames that must have seen sky at a pixel (2 of fewer than six frames)
     block_mb: float = 96.0  # memory for one block of rows of all frames
     mesh_pix: int = 128  # cell of the residual background
     mesh_filter: int = 3  # median filter over that many cells
@@ -67,7 +67,8 @@ def make_sky(
     """The sky of a sequence of frames in units of its own level: float32 (ny, nx), about 1.
 
     Each frame, less its own smooth residual, is divided by its level; stars are hidden by `masks`
-    and by clipping; the rest is the median over the frames. Pixels that no frame saw are NaN.
+    and by clipping; the rest is the median over the frames. Where fewer than `min_votes` frames
+    (of six or more; else two) saw sky it is NaN: a frame alone would be subtracted from itself.
     Raises TooFewFrames for fewer than `min_frames`.
     """
     if len(frames) < config.min_frames:
@@ -78,6 +79,7 @@ def make_sky(
     ny, nx = frames[0].shape
     out = np.empty((ny, nx), np.float32)
     rows = max(4, int(config.block_mb * 1e6 // (4 * len(frames) * nx)))
+    votes = config.min_votes if len(frames) >= 6 else min(2, config.min_votes)
 
     def block(y0: int) -> None:
         y1 = min(ny, y0 + rows)
@@ -89,6 +91,7 @@ def make_sky(
             stack[k][(bad | mask(y0, y1)) != 0] = np.nan
         count = np.empty((y1 - y0, nx), np.uint16)
         clipped_median(stack, config.clip_sigma, 5, out[y0:y1], count)
+        out[y0:y1][count < votes] = np.nan
 
     for _ in each(block, range(0, ny, rows)):
         pass
@@ -110,14 +113,24 @@ def hot_pixels(sky: Image, config: SkyConfig = SkyConfig()) -> Flags:
     return np.where(np.abs(excess) > max(limit, 0.02), Bad.HOT, 0).astype(np.uint8)
 
 
-def fill_sky(sky: Image) -> Image:
-    """The sky with its holes filled from their surroundings, so that it can be subtracted."""
-    out = sky.copy()
-    holes = (~np.isfinite(out)).astype(np.uint8)
-    fill_bad(out, holes, 16)
-    deep = holes.astype(bool) & (out == 0)
-    out[deep] = np.float32(np.nanmedian(sky))
-    return out
+def fill_sky(sky: Image, config: SkyConfig = SkyConfig()) -> Image:
+    """The sky with its holes filled, so that it can be subtracted: float32, finite.
+
+    A hole gets the smooth sky around it: after the flat there is no finer structure to guess.
+    """
+    holes = ~np.isfinite(sky)
+    if not holes.any():
+        return sky.copy()
+    ny, nx = sky.shape
+    cell = max(8, config.mesh_pix // 2)
+    shape = (-(-ny // cell), -(-nx // cell))
+    values, scatter = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    count = np.empty(shape, np.int32)
+    cell_modes(np.where(holes, np.float32(0), sky), holes.astype(np.uint8), cell, 0,
+               values, scatter, count)  # fmt: skip
+    smooth = np.zeros_like(sky)
+    add_mesh_rows(smooth, smooth_mesh(values, count, config), cell, 0, 1.0)
+    return np.where(holes, smooth, sky)
 
 
 def fit_background(

@@ -1,0 +1,583 @@
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.image import imread as read_png
+from rich.console import Console
+
+from photometrus import __version__, cli, plots
+from photometrus.chip import ChipResult, Verdict
+from photometrus.cli import main, parser, run
+from photometrus.cli.commands import COMMANDS, SAMPLE
+from photometrus.cli.options import angle, chips, overrides
+from photometrus.cli.show import PLAIN_WIDTH, Bars, Screen, clean
+from photometrus.config import Config, load
+from photometrus.errors import UsageError
+from photometrus.pipeline import Observation
+from photometrus.simulate.config import SimulateConfig
+from photometrus.simulate.night import simulate_night
+from photometrus.wcs import pointing_wcs
+
+OPTIONS = {
+    # The commands and options that users were promised.
+    "pipeline": "parent target date band chip rot_val parallel no_download astromnet no_shift no_FF"
+    " sky_override archive catalog flat_dir engine keep config sigma ftype",
+    "stack": "parent chip band sigma rot_val no_FF sky_override compress no_compress net_refine"
+    " no_shift engine catalog flat_dir keep parallel config",
+    "getdata": "date target band chip parent archive ftype overwrite",
+    "log": "date target archive",
+    "process genflat": "dir date chip band",
+    "process autoflat": "date band chip archive no_download dir",
+    "process flatfield": "in_path out_path flat_path",
+    "process gensky": "in_path sky_path sigma",
+    "process skysub": "in_path out_path sky_path",
+    "astrom angle": "input output rot_val",
+    "astrom shift": "dir band catalog",
+    "astrom astromatic": "path band",
+    "astrom net": "input output",
+    "simulate": "out size chip ramps band density seed",
+    "config": "config",
+}
+PIPELINE = ["pipeline", "-target", "field1111", "-date", "20240606", "-band", "J"]
+
+
+def parse(*words):
+    command, rest = parser.find_command(words)
+    return parser.parse(command, rest)
+
+
+def failure(capsys, *words) -> str:
+    """The one line that a wrong command gets, exit code 2."""
+    assert main(words) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.endswith("\n")
+    assert told.err.count("\n") == 1
+    return told.err
+
+
+# ---------------------------------------------------------------- words to values
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_promised_options_are_there(name):
+    assert set(OPTIONS[name].split()) <= {option.name for option in COMMANDS[name].options}
+
+
+def test_every_command_has_a_runner_and_a_help(capsys):
+    assert set(OPTIONS) == set(COMMANDS)
+    for name, command in COMMANDS.items():
+        assert callable(getattr(run, command.runner))
+        assert main([*name.split(), "-h"]) == 0
+        text = capsys.readouterr().out
+        assert command.sample in text
+        for option in command.options:
+            assert f"-{option.name}" in text
+        # 96 columns, but for the last lines, which may be commands to copy
+        body = text.removesuffix(command.after + "\n")
+        assert max(map(len, body.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_one_dash_or_two(name):
+    """Every option, in both spellings and with = or a blank, has the same value."""
+    samples = {
+        "chip": "1,3", "date": "20240606", "band": "H", "rot_val": "50", "engine": "astromatic",
+        "keep": "final", "density": "bulge", "flat_time": "end", "dither": "Random",
+        "distortion": "template", "rotoff": "junk", "layout": "sftp", "seeing": "1,2",
+        "pointing_error": "1,2", "ftype": "raw", "config": __file__, "sky_override": __file__,
+    }  # fmt: skip
+    command = COMMANDS[name]
+    needed = [
+        f"-{option.name}={samples.get(option.name, '7')}"
+        for option in command.options
+        if option.needed
+    ]
+    for option in command.options:
+        if option.name == "h":
+            continue
+        value = samples.get(option.name, "7")
+        forms = (
+            [[f"-{option.name}", value], [f"--{option.name}", value], [f"--{option.name}={value}"]]
+            if option.shown
+            else [[f"-{option.name}"], [f"--{option.name}"]]
+        )
+        values = [parser.parse(command, [*needed, *form])[option.name] for form in forms]
+        assert values[1:] == values[:-1]
+
+
+def test_the_sample_commands_are_right():
+    for command in COMMANDS.values():
+        words = command.sample.split()[1:]
+        found, rest = parser.find_command(words)
+        assert found is command
+        try:
+            parser.parse(command, rest)
+        except UsageError as error:
+            # What it names does not exist here; anything else would be a wrong sample.
+            assert "no such file" in str(error)
+
+
+def test_values_are_read():
+    given = parse(*PIPELINE, "-chip", "3,1,3", "-rot_val", "-45.7", "--parent", "a b/c")
+    assert given == {
+        "target": "field1111",
+        "date": date(2024, 6, 6),
+        "band": "J",
+        "chip": (1, 3),
+        "rot_val": -45.7,
+        "parent": Path("a b/c"),
+    }
+    assert parse(*PIPELINE, "-date", "2024-06-07")["date"] == date(2024, 6, 7)  # the last counts
+
+
+@pytest.mark.parametrize(
+    ("text", "degrees"),
+    [
+        ("48", 48.0),
+        ("172800arcsec", 48.0),
+        ('172800"', 48.0),
+        ("-34560arcsec", -9.6),
+        ("-45.7", -45.7),
+        ("1e1", 10.0),
+        ("12.5deg", 12.5),
+        ("-.5", -0.5),
+    ],
+)
+def test_angles(text, degrees):
+    assert angle(text) == pytest.approx(degrees, rel=1e-15)
+    assert parse(*PIPELINE, "-rot_val", text)["rot_val"] == angle(text)
+
+
+def test_an_angle_in_arcsec_without_its_unit(capsys):
+    assert "did you mean 172800arcsec?" in failure(capsys, *PIPELINE, "-rot_val", "172800")
+
+
+@pytest.mark.parametrize("text", ["5", "0", "1;2", "", "a", "1,", "1..4", "-1", "١"])
+def test_chips_that_are_none(text):
+    with pytest.raises(ValueError, match="chips 1,2,3,4"):
+        chips(text)
+
+
+def test_options_are_laid_over_the_config(tmp_path):
+    file = tmp_path / "prime.toml"
+    file.write_text("[sky]\nclip_sigma = 9.0\nmesh_pix = 64\n")
+    words = "-no_FF -no_shift -astromnet -parallel -keep final -no_compress -rot_val 50 -sigma 4"
+    given = parse(*PIPELINE, *words.split(), "-config", str(file), "-catalog", "none")
+    config = load(given["config"], overrides(COMMANDS["pipeline"].options, given))
+    assert config.sky.clip_sigma == 4.0
+    assert config.sky.mesh_pix == 64
+    assert config.run.rotator_deg == 50.0
+    assert not config.run.flat_field
+    assert not config.run.search_pointing
+    assert not config.run.compress
+    assert config.run.astrometry_net
+    assert config.run.parallel
+    assert config.run.keep == "final"
+    assert config.input.catalog == "none"
+
+
+def test_only_what_was_given_is_laid_over():
+    assert overrides(COMMANDS["pipeline"].options, parse(*PIPELINE)) == {}
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=lambda command: command.name)
+def test_the_help_tells_the_true_defaults(command):
+    for option in command.options:
+        if option.key:
+            section, key = option.key.split(".")
+            held = getattr(getattr(Config(), section), key)
+            if not option.shown:
+                assert isinstance(held, bool)
+                assert isinstance(option.value, bool)
+            elif option.default and held != "":
+                assert option.read(option.default) == held
+
+
+def test_the_simulator_s_defaults_are_true():
+    held = SimulateConfig()
+    for option in COMMANDS["simulate"].options:
+        field = run.SIMULATE_FIELDS.get(option.name, option.name)
+        if option.name in ("out", "verbose", "quiet", "h"):
+            continue
+        assert hasattr(held, field), option.name
+        if option.shown:
+            assert option.read(option.default) == getattr(held, field), option.name
+        else:
+            assert getattr(held, field) is not option.value
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        # The seed document's own sample, with its forgotten dash
+        (
+            "pipeline -parent ../../field1111/ -target field1111 date 20240606 -band J",
+            "'date' has no dash; did you mean '-date 20240606'?",
+        ),
+        ("pipeline parallel -target f", "did you mean '-parallel'?"),
+        ("pipeline -target f band J", "did you mean '-band J'?"),
+        ("pipeline -dat 20240606", "did you mean '-date YYYYMMDD'?"),
+        ("pipeline --dates 20240606", "did you mean '-date YYYYMMDD'?"),
+        ("pipeline -filter J", "did you mean '-band BAND'?"),
+        ("pipeline -objname f", "did you mean '-target FIELD'?"),
+        ("pipeline -no_ff", "did you mean '-no_FF'?"),
+        ("pipeline --no-download", "did you mean '-no_download'?"),
+        ("pipeline -band j", "did you mean 'J'?"),
+        ("pipeline -band Ks", "PRIME has Z, Y, J, H"),
+        ("pipeline -date 6/6/2024", "expected yyyymmdd"),
+        ("pipeline -date 20240631", "expected yyyymmdd"),
+        ("pipeline -date -band J", "write -date YYYYMMDD"),
+        ("pipeline -band", "write -band BAND"),
+        ("pipeline -band=", "write -band BAND"),
+        ("pipeline -parallel=yes", "-parallel takes no value"),
+        ("pipeline -engine astro", "did you mean 'astromatic'?"),
+        ("pipeline -keep none", "expected all, final"),
+        ("pipeline -sigma 0", "above 0"),
+        ("pipeline -sigma nan", "finite"),
+        ("pipeline -threads -1", "whole number"),
+        ("pipeline -config /nowhere.toml", "no such file"),
+        ("pipeline -sky_override /nowhere.fits", "no such file"),
+        ("pipeline -target f -date 20240606", "-band missing; for example: " + SAMPLE),
+        ("pipeline -size 5", "it belongs to simulate"),
+        ("pipeline -target field 1111", "a value with blanks needs quotes"),
+        ("pipeline --", "no option '--'"),
+        ("pipelne", "did you mean 'pipeline'?"),
+        ("shift", "did you mean 'astrom shift'?"),
+        ("-target f", "before the command"),
+        ("process", "genflat, autoflat, flatfield, gensky, skysub"),
+        ("process -h", "which step?"),
+        ("astrom shft", "did you mean 'shift'?"),
+        ("getdata -ftype rmp", "did you mean 'ramp'?"),
+        ("simulate -out x -seeing 1", "two numbers"),
+        ("simulate -out x -size 50", "simulate.size 50: must be between"),
+        (f"simulate -out {__file__}", "this is a file"),
+    ],
+)
+def test_a_mistake_gets_one_line_with_the_way_out(capsys, words, told):
+    assert told in failure(capsys, *words.split())
+
+
+WORDS = [
+    "-target", "f", "-date", "20240606", "-band", "J", "--", "-", "=", "-=", "--band=", "-45.7",
+    "-x", "date", "", " ", "-rot_val", "1e400", "\x1b[31m", "-chip", "1,2", "-parallel", "ü",
+]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(sorted(COMMANDS)),
+    st.lists(st.one_of(st.sampled_from(WORDS), st.text(max_size=6)), max_size=8),
+)
+def test_no_words_whatever_are_a_bug(name, words):
+    try:
+        given_values = parser.parse(COMMANDS[name], words)
+    except UsageError as error:
+        assert str(error).startswith(f"photometrus {name}")
+    else:
+        needed = {option.name for option in COMMANDS[name].options if option.needed}
+        assert needed <= set(given_values)
+
+
+# ---------------------------------------------------------------- help, version, overview
+
+
+def test_the_overview_has_ten_lines(capsys):
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    assert len(text.splitlines()) == 10
+    for name in COMMANDS:
+        assert name.split()[0] in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_long_help_teaches(capsys):
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert SAMPLE in text
+    assert "Exit codes" in text
+    for name in COMMANDS:
+        assert name in text
+
+
+def test_the_version(capsys):
+    for word in ("--version", "-version"):
+        assert main([word]) == 0
+        assert capsys.readouterr().out == f"photometrus {__version__}\n"
+
+
+# ---------------------------------------------------------------- what reaches the terminal
+
+
+def test_text_of_others_is_only_text(capsys):
+    evil = "field\x1b[2J\x1b]0;title\x07 [red]x[/red] :smile: \u202eabc\nline\r2"
+    assert "\x1b" not in clean(evil)
+    assert "\n" not in clean(evil)
+    assert "\u202e" not in clean(evil)
+    screen = Screen()
+    screen.line(evil)
+    screen.table("t [bold]", ("a",), [(evil,)])
+    screen.losses([(evil, evil, evil)])
+    with screen.listening(), screen.progress() as progress:
+        progress(evil, 1, 1)
+        import logging
+
+        logging.getLogger("photometrus.io").warning("%s", evil)
+    told = capsys.readouterr()
+    for text in (told.out, told.err):
+        assert "[red]x[/red] :smile:" in text
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", text)
+    assert "warning: field" in told.err
+
+
+def test_an_error_with_control_characters_is_one_line(capsys):
+    line = failure(capsys, "pipeline", "-target", "f", "\x1b[31mevil\x1b[0m\nmore")
+    assert "\x1b" not in line
+
+
+def test_quiet_tells_losses_only(capsys):
+    screen = Screen(quiet=True)
+    screen.line("done")
+    screen.table("t", ("a",), [("b",)])
+    screen.step("working")
+    with screen.progress() as progress:
+        progress("sky", 1, 1)
+    assert capsys.readouterr() == ("", "")
+    screen.losses([("01599131C3", "not used", "truncated")])
+    assert "truncated" in capsys.readouterr().err
+
+
+def test_progress_without_a_terminal_is_lines(capsys):
+    with Screen().progress() as progress:
+        for k in range(4):
+            progress("C1 sky", k, 3)
+    # Only the last: the others came within the same ten seconds.
+    assert capsys.readouterr().err == "C1 sky 3/3\n"
+
+
+def test_bars_come_and_go():
+    terminal = io.StringIO()
+    with Bars(Console(file=terminal, force_terminal=True, width=100)) as bars:
+        bars.tell("C1 [bold] sky", 1, 2)
+        bars.bars.refresh()
+        assert list(bars.tasks) == ["C1 [bold] sky"]
+        bars.tell("C1 [bold] sky", 2, 2)
+        assert not bars.tasks
+    assert "C1 [bold] sky" in terminal.getvalue()
+    assert "1/2" in terminal.getvalue()
+
+
+def test_a_picture_of_a_stack(tmp_path):
+    """The star is where it should be, empty sky is white, north and east are told."""
+    data = np.random.RandomState(1).normal(0, 1, (2000, 1500)).astype(np.float32)
+    data[:, :300] = 0
+    data[1500:1530, 1000:1030] += 500
+    wcs = pointing_wcs(1, (10.0, -30.0), 48.0)
+    plots.preview(tmp_path / "new" / "a.png", data, wcs, "field1111 J C1")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
+    picture = read_png(tmp_path / "new" / "a.png")[..., :3].mean(axis=2)
+    ny, nx = picture.shape
+    assert ny > nx
+    # 2000 pixels are binned by 3 to 667; the axes fill the width
+    star = picture[int(ny * 0.22) : int(ny * 0.30), int(nx * 0.64) : int(nx * 0.71)]
+    assert star.min() < 0.05
+    assert picture[ny // 2, int(nx * 0.1)] == 1.0
+    assert picture[ny // 2, int(nx * 0.5)] < 1.0
+
+
+def test_a_password_is_not_retold():
+    text = cli.retold(["getdata", "-archive", "sftp://me:se%20cret@host:22/x", "-target", "a b"])
+    assert text == "photometrus getdata -archive sftp://me:***@host:22/x -target 'a b'"
+    assert cli.retold(["-archive", "http://host:80/x"]) == "photometrus -archive http://host:80/x"
+
+
+# ---------------------------------------------------------------- results and exit codes
+
+
+def verdict(frame: str, reason: str = "", *, lost: bool = False) -> Verdict:
+    return Verdict(frame, used=not reason, reason=reason, lost=lost, seeing_arcsec=1.2)
+
+
+def stacked(chip: int, parent: Path, *verdicts: Verdict) -> ChipResult:
+    return ChipResult(
+        chip,
+        coadd=parent / "stack" / f"coadd.Open-J.01599131-01599173.C{chip}.fits.fz",
+        verdicts=list(verdicts),
+        numbers={"seeing_arcsec": 1.234, "rms_arcsec": 0.0312, "sky_adu": 487.6},
+    )
+
+
+def test_results_and_losses_in_tables(capsys, tmp_path):
+    good = stacked(1, tmp_path, verdict("01599131C1"), verdict("01599138C1"))
+    judged = stacked(3, tmp_path, verdict("01599131C3"), verdict("01599138C3", "trailed"))
+    cut_off = verdict("01599138C2", "truncated", lost=True)
+    worse = stacked(2, tmp_path, verdict("01599131C2"), cut_off)
+    none = ChipResult(4, error="C4: no ramps")
+    missing = [("01599145C2", "not in the archive as ramp")]
+    cases = [
+        ([good], [], 0),
+        # Judged, and left out because the stack is better without it: nothing is lost
+        ([good, judged], [], 0),
+        ([good, worse], [], 3),
+        ([good], missing, 3),
+        ([good, none], [], 3),
+        ([none], missing, 1),
+    ]
+    for results, lost, code in cases:
+        observation = Observation(results, tmp_path / "run.json", lost)
+        assert run.show_observation(Screen(), tmp_path, observation, 12.3) == code
+    capsys.readouterr()
+    observation = Observation([good, worse, judged, none], tmp_path / "run.json", missing)
+    run.show_observation(Screen(), tmp_path, observation, 12.3)
+    told = capsys.readouterr()
+    (row,) = [line for line in told.out.splitlines() if "C1 " in line]
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    path = "stack/coadd.Open-J.01599131-01599173.C1.fits.fz"
+    assert cells == ["C1", "2/2", "1.23", "31", "-", "488", path]
+    lines = told.err.splitlines()
+    for what, happened, why in (
+        ("01599145C2", "not downloaded", "not in the archive as ramp"),
+        ("01599138C2", "lost", "truncated"),
+        ("01599138C3", "left out", "trailed"),
+        ("C4", "no stack", "C4: no ramps"),
+    ):
+        assert [line for line in lines if what in line and happened in line and why in line]
+    assert len(path) < PLAIN_WIDTH
+
+
+def test_a_bug_shows_itself(monkeypatch):
+    """Only what we can explain becomes one line."""
+    monkeypatch.setattr(run, "config", lambda order: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["config"])
+
+
+def test_interrupted(tmp_path):
+    """Ctrl-C: one line, exit code 130."""
+    command = [sys.executable, "-m", "photometrus", "simulate", "-out", str(tmp_path / "n")]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=dict(os.environ)
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("sky: ")  # it is at work
+    process.send_signal(signal.SIGINT)
+    told = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 130
+    assert told.splitlines()[-1] == "interrupted; type the same command to go on"
+    assert "Traceback" not in told
+
+
+def test_a_reader_that_has_enough(tmp_path):
+    """``photometrus config | head -1`` ends without a traceback."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "photometrus", "config"],
+        stdout=writing, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1
+
+
+# ---------------------------------------------------------------- commands that need no pixels
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory):
+    """An archive with one tiny night."""
+    root = tmp_path_factory.mktemp("night")
+    return simulate_night(root, SimulateConfig(size=128, chips=(1, 2), ramps=3, flats=0))
+
+
+def test_config_shows_what_holds(capsys, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[sky]\nclip_sigma = 9.0\n")
+    assert main(["config", "-config", str(file), "-out", str(tmp_path / "all.toml")]) == 0
+    capsys.readouterr()
+    assert load(tmp_path / "all.toml").sky.clip_sigma == 9.0
+    assert "is there already" in failure(capsys, "config", "-out", str(tmp_path / "all.toml"))
+    assert main(["config"]) == 0
+    shown = tmp_path / "shown.toml"
+    shown.write_text(capsys.readouterr().out)
+    assert load(shown) == Config()
+    file.write_text("[sky]\nclip_sgma = 9.0\n")
+    assert "did you mean 'clip_sigma'" in failure(capsys, "config", "-config", str(file))
+
+
+def test_log_tells_whether_the_field_was_observed(capsys, night):
+    where = ["log", "-date", "20240606", "-archive", str(night)]
+    assert main(where) == 0
+    everything = capsys.readouterr().out
+    assert "field2222" in everything
+    assert main([*where, "-target", "field1111"]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if " field" in line]
+    assert {row.split("│")[3].strip() for row in rows[1:]} == {"J", "H", "Z"}
+    assert main([*where, "-target", "field1111", "-band", "Y"]) == 1
+    assert "not observed in band Y" in capsys.readouterr().err
+    assert main([*where, "-target", "field11111"]) == 1
+    assert "did you mean 'field1111'?" in capsys.readouterr().err
+    assert main(["log", "-date", "20240608", "-archive", str(night)]) == 1
+    assert "2024-06-06" in capsys.readouterr().err
+
+
+def test_getdata_lists_what_is_missing(capsys, night, tmp_path):
+    ramps = sorted((night / "nfs/xion4/prime/Data/reramp/C2").glob("*.fits.ramp"))
+    gone = ramps[1]
+    aside = tmp_path / "aside"
+    gone.rename(aside)
+    parent = tmp_path / "obs"
+    words = ["getdata", *PIPELINE[1:], "-archive", str(night), "-parent", str(parent)]
+    words += ["-chip", "1,2"]
+    try:
+        assert main(words) == 3
+    finally:
+        aside.rename(gone)
+    name = gone.name.partition(".")[0]
+    assert [
+        line for line in capsys.readouterr().err.splitlines() if name in line and "not " in line
+    ]
+    listed = (parent / "failed_downloads_list.txt").read_text()
+    assert listed.startswith(name)
+    assert len(listed.splitlines()) == 1
+    assert len(list((parent / "C2").glob("*.ramp.fits"))) == 2
+    assert (parent / "ramp_fit_log_2024-06-06.clean.dat").exists()
+    # Once more: only what lacks comes, and nothing is listed any more
+    before = {path: path.stat().st_mtime_ns for path in parent.glob("C?/*")}
+    assert main(words) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert not (parent / "failed_downloads_list.txt").exists()
+    assert main([*words, "-overwrite"]) == 0
+    assert all(path.stat().st_mtime_ns > time for path, time in before.items())
+
+
+def test_no_archive_is_a_usage_error(capsys, monkeypatch):
+    monkeypatch.delenv("PHOTOMETRUS_ARCHIVE", raising=False)
+    assert "PHOTOMETRUS_ARCHIVE" in failure(capsys, "log", "-date", "20240606")
+
+
+def test_simulate_writes_a_night(capsys, tmp_path):
+    words = "-size 128 -chip 2 -ramps 2 -flats 0 -target FRB -band Z -no_dirt -transient none"
+    assert main(["simulate", "-out", str(tmp_path / "n"), *words.split()]) == 0
+    capsys.readouterr()
+    archive = ["-archive", str(tmp_path / "n")]
+    assert main(["log", "-date", "20240606", "-target", "FRB", "-band", "Z", *archive]) == 0
+    assert main(["simulate", "-out", str(tmp_path / "n"), *words.split(), "-quiet"]) == 0
+    capsys.readouterr()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "precious").touch()
+    assert "give an empty one" in failure(capsys, "simulate", "-out", str(other))

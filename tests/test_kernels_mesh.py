@@ -1,0 +1,123 @@
+"""The background mesh against NumPy and SciPy."""
+
+import numpy as np
+import pytest
+from scipy.interpolate import CubicHermiteSpline
+from synth import read_only, untouched
+
+from photometrus.kernels.mesh import add_mesh_rows, cell_modes
+
+
+def modes_twin(part):
+    """Mean after three rounds of clipping at 3 sigma (first about the median, with the MAD)."""
+    middle = np.median(part)
+    sigma = 1.4826 * np.median(np.abs(part - middle))
+    for _ in range(3):
+        kept = part[np.abs(part - middle) <= 3 * sigma]
+        if kept.size < 2:
+            break
+        middle, sigma = kept.mean(), kept.std()
+    return middle, sigma
+
+
+def modes(data, hide, cell):
+    shape = (-(-data.shape[0] // cell), -(-data.shape[1] // cell))
+    values, scatter = np.full((2, *shape), 99, np.float32)
+    count = np.full(shape, 99, np.int32)
+    with untouched(data, hide):
+        cell_modes(data, hide, cell, 0, values, scatter, count)
+    return values, scatter, count
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (70, 45), (13, 7)])
+def test_cells_equal_their_twin(shape):
+    rs = np.random.RandomState(shape[0])
+    cell = 16
+    data = rs.normal(100, 2, shape).astype(np.float32)
+    data[rs.uniform(size=shape) < 0.05] += 200
+    hide = (rs.uniform(size=shape) < 0.3).astype(np.uint8) * 2
+    values, scatter, count = modes(read_only(data), read_only(hide), cell)
+    for j, i in np.ndindex(values.shape):
+        part = np.s_[j * cell : (j + 1) * cell, i * cell : (i + 1) * cell]
+        good = data[part][hide[part] == 0].astype(float)
+        assert count[j, i] == good.size
+        want, sigma = modes_twin(good)
+        # float32 in, float64 sums; squares of 100 in float32 are known to 1e4 * 2**-24 = 6e-4,
+        # a variance of 4 to that, hence sigma to 1.5e-4.
+        assert values[j, i] == pytest.approx(want, abs=2e-5)
+        assert scatter[j, i] == pytest.approx(sigma, abs=2e-4)
+
+
+def test_a_hidden_cell_is_nan_and_has_no_pixels():
+    data = np.ones((32, 32), np.float32)
+    hide = np.zeros((32, 32), np.uint8)
+    hide[:16, 16:] = 1
+    values, scatter, count = modes(data, hide, 16)
+    assert np.isnan(values[0, 1])
+    assert np.isnan(scatter[0, 1])
+    np.testing.assert_array_equal(count, [[256, 0], [256, 256]])
+    assert np.isfinite(values).sum() == 3
+
+
+def test_strips_give_what_the_whole_gives():
+    rs = np.random.RandomState(0)
+    data = rs.normal(0, 1, (50, 30)).astype(np.float32)
+    hide = (rs.uniform(size=data.shape) < 0.2).astype(np.uint8)
+    whole = modes(data, hide, 16)
+    values, scatter = np.zeros((2, 4, 2), np.float32)
+    count = np.zeros((4, 2), np.int32)
+    for y0 in range(0, 50, 16):
+        cell_modes(data[y0 : y0 + 16], hide[y0 : y0 + 16], 16, y0, values, scatter, count)
+    for part, want in zip((values, scatter, count), whole, strict=True):
+        np.testing.assert_array_equal(part, want)
+
+
+def test_stars_do_not_pull_a_cell_up():
+    rs = np.random.RandomState(1)
+    data = rs.normal(10, 1, (128, 128)).astype(np.float32)
+    data[rs.uniform(size=data.shape) < 0.02] += 1000
+    values, scatter, _ = modes(data, np.zeros(data.shape, np.uint8), 128)
+    # The mean of 16384 values of scatter 1: 0.0078; five of them. Scatter: 0.0055, and clipping a
+    # Gaussian at 3 sigma three times takes 1.5 % off.
+    assert values[0, 0] == pytest.approx(10, abs=5 * 0.0078)
+    assert scatter[0, 0] == pytest.approx(0.985, abs=5 * 0.0055 + 0.005)
+
+
+def catmull_rom(mesh, cell, shape):
+    """SciPy's cubic Hermite spline through the cells' centres, slopes from the neighbours."""
+    pad = 2
+    out = np.pad(mesh.astype(float), pad, mode="edge")
+    for axis, n in ((0, shape[0]), (1, shape[1])):
+        out = np.moveaxis(out, axis, 0)
+        at = (np.arange(out.shape[0]) - pad + 0.5) * cell
+        slope = np.zeros_like(out)
+        slope[1:-1] = (out[2:] - out[:-2]) / (2 * cell)
+        out = CubicHermiteSpline(at, out, slope)(np.arange(n) + 0.5)
+        out = np.moveaxis(out, 0, axis)
+    return out
+
+
+@pytest.mark.parametrize(("shape", "cell"), [((64, 96), 16), ((50, 75), 16), ((9, 40), 32)])
+def test_interpolation_equals_scipy(shape, cell):
+    rs = np.random.RandomState(cell)
+    mesh = rs.normal(0, 1, (-(-shape[0] // cell), -(-shape[1] // cell))).astype(np.float32)
+    out = np.ones(shape, np.float32)
+    with untouched(mesh):
+        add_mesh_rows(out, read_only(mesh), cell, 0, -2.0)
+    # One float32 rounding of a value of a few units, and one of the sum.
+    np.testing.assert_allclose(out, 1 - 2 * catmull_rom(mesh, cell, shape), atol=16 * 2**-24)
+
+
+def test_rows_of_the_interpolation_fit_together():
+    mesh = np.random.RandomState(2).normal(0, 1, (4, 5)).astype(np.float32)
+    whole = np.zeros((60, 77), np.float32)
+    add_mesh_rows(whole, mesh, 16, 0, 1.0)
+    part = np.zeros((13, 77), np.float32)
+    add_mesh_rows(part, mesh, 16, 29, 1.0)
+    np.testing.assert_array_equal(part, whole[29:42])
+
+
+def test_a_mesh_of_one_cell_is_a_constant():
+    out = np.zeros((20, 20), np.float32)
+    add_mesh_rows(out, np.full((1, 1), 3, np.float32), 128, 0, 1.0)
+    assert (out == 3).all()
