@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from astropy.table import Table
-from synth import AXIS, dithers, field, lattice, reference, seen, sources, untouched
 
 from photometrus.stages.astrometry import (
     AstrometryConfig,
@@ -27,6 +26,7 @@ from photometrus.wcs import (
     sky_to_pixel,
     to_plane,
 )
+from synth import AXIS, dithers, field, lattice, reference, seen, sources, untouched
 
 CHIP = 1
 PIXEL = 0.497
@@ -165,9 +165,7 @@ def test_strangers_are_not_found():
 @pytest.mark.parametrize(("n_sources", "n_reference"), [(0, 100), (3, 100), (100, 0), (100, 3)])
 def test_too_few_stars_are_not_found(n_sources, n_reference):
     catalog, stars, _ = observed(5)
-    found = find_placement(
-        catalog[:n_sources], stars[:n_reference], CHIP, AXIS, groups(48.0)
-    )
+    found = find_placement(catalog[:n_sources], stars[:n_reference], CHIP, AXIS, groups(48.0))
     assert found is None
 
 
@@ -248,7 +246,9 @@ def test_links_follow_the_stars():
             assert name.setdefault(star, who) == who
     assert len(name) == len(set(name.values())) == star_ra.size
     who = np.array([name[k] for k in range(star_ra.size)])
-    off = np.hypot(*np.subtract(to_plane(star_ra, star_dec, AXIS), to_plane(ra[who], dec[who], AXIS)))
+    off = np.hypot(
+        *np.subtract(to_plane(star_ra, star_dec, AXIS), to_plane(ra[who], dec[who], AXIS))
+    )
     assert off.max() < 6 * CENTROID * PIXEL
 
 
@@ -352,9 +352,9 @@ def test_wrong_stars_in_catalogue_and_frames_are_left_out():
     dirty = campaign(12, outliers=0.06)
     off = errors(solve(dirty[0], dirty[2], dirty[3]), dirty[1])
     assert np.sqrt((off**2).mean()) < 1.4 * due(1000)
-    assert np.sqrt((errors(solve(clean[0], clean[2], clean[3]), clean[1]) ** 2).mean()) < 1.25 * due(
-        1000
-    )
+    assert np.sqrt(
+        (errors(solve(clean[0], clean[2], clean[3]), clean[1]) ** 2).mean()
+    ) < 1.25 * due(1000)
 
 
 @pytest.mark.parametrize("claimed", [0.005, 0.02, 0.5])

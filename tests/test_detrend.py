@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from synth import lattice, pixels, star_image, untouched
 
 from photometrus.errors import TooFewFrames
 from photometrus.frame import Bad
@@ -21,6 +20,7 @@ from photometrus.stages.detrend import (
     make_sky_flat,
     unit_flat,
 )
+from synth import lattice, pixels, star_image, untouched
 
 SHAPE = (150, 171)
 

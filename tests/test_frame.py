@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from synth import untouched
 
 from photometrus.frame import ArrayPixels, Bad, FrameInfo
 from photometrus.products import RampId
+from synth import untouched
 
 
 def test_rows_are_copies():

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from synth import read_only, untouched
 
 from photometrus.kernels.combine import clipped_mean, clipped_median, weighted_median
+from synth import read_only, untouched
 
 
 def median_of(stack, sigma=4.0, rounds=5):
@@ -50,8 +50,11 @@ def mean_twin(stack, weight, sigma, tolerance):
     with np.errstate(invalid="ignore", divide="ignore"):
         middle = np.array([[np.median(p[~np.isnan(p)]) if (~np.isnan(p)).any() else np.nan
                             for p in row] for row in value.transpose(1, 2, 0)])  # fmt: skip
-        limit = sigma / np.sqrt(weight.astype(float)) + tolerance * np.abs(middle)
-        use = (weight > 0) & ((np.abs(value - middle) <= limit) | (n < 3))
+        # Of two values the lower is the reference, with wider limits.
+        middle = np.where(n == 2, np.where(weight > 0, value, np.inf).min(axis=0), middle)
+        wide, share = np.where(n == 2, 1.5, 1.0), np.where(n == 2, 1.0, tolerance)
+        limit = wide * sigma / np.sqrt(weight.astype(float)) + share * np.abs(middle)
+        use = (weight > 0) & ((np.abs(value - middle) <= limit) | (n < 2))
         w = np.where(use, weight, 0).astype(float)
         out = np.where(use, value, 0) * w
         norm = w.sum(axis=0)
@@ -175,13 +178,25 @@ def test_the_tolerance_keeps_the_cores_of_stars():
     assert norm[0, 0] == 1
 
 
-@pytest.mark.parametrize("n", [1, 2])
-def test_one_or_two_values_are_never_rejected(n):
-    stack = np.array([0, 1e4], np.float32)[:n].reshape(n, 1, 1)
-    out, norm, rejected = mean_of(stack, np.ones_like(stack))
-    assert out[0, 0] == np.mean(stack)
-    assert norm[0, 0] == n
-    assert not rejected.any()
+def test_one_value_is_believed():
+    out, norm, rejected = mean_of(np.full((1, 1, 1), 1e4), np.ones((1, 1, 1)))
+    assert (out[0, 0], norm[0, 0], rejected[0]) == (1e4, 1.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "mean"),
+    [
+        (0.0, 1e4, 0.0),  # a satellite over sky
+        (-3.0, 2.9, -0.05),  # noise: 5.9 apart, 1.5 x 4 + 3 allowed
+        (100.0, 190.0, 145.0),  # a star, blurred in one of them: up to twice is no reason
+    ],
+)
+def test_of_two_values_only_the_far_higher_is_rejected(low, high, mean):
+    for pair in ([low, high], [high, low]):
+        stack = np.array(pair, np.float32).reshape(2, 1, 1)
+        out, norm, _ = mean_of(stack, np.ones_like(stack))
+        assert out[0, 0] == pytest.approx(mean, abs=1e-6)
+        assert norm[0, 0] == (1 if mean == low else 2)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 8])

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import sep
 from scipy import ndimage
-from synth import SIGMA_OF_FWHM, lattice, noisy, read_only, star_image, untouched
 
-from photometrus.kernels.detect import bin_mean, measure_peaks, peaks, smooth
+from photometrus.kernels.detect import measure_peaks, peaks, smooth
+from synth import SIGMA_OF_FWHM, lattice, noisy, read_only, star_image, untouched
 
 FWHM = 3.2
 SIGMA = FWHM * SIGMA_OF_FWHM
@@ -172,19 +172,3 @@ def test_a_bright_neighbour_does_not_carry_the_centroid_away():
     out = measure(image, np.array([30.0]), np.array([30.0]))
     assert abs(out[X, 0] - 30) <= 2.5
     assert abs(out[Y, 0] - 30) <= 2.5
-
-
-def test_binning_sums_good_pixels_over_strips():
-    rs = np.random.RandomState(5)
-    data = rs.normal(10, 1, (47, 53)).astype(np.float32)
-    bad = (rs.uniform(size=data.shape) < 0.2).astype(np.uint8)
-    total, norm = np.zeros((2, 12, 13), np.float32)
-    for y0 in range(0, 47, 16):
-        with untouched(data, bad):
-            bin_mean(data[y0 : y0 + 16], bad[y0 : y0 + 16], 4, total, norm, y0)
-    good = np.where(bad == 0, data, 0).astype(float)
-    padded, ones = np.zeros((2, 48, 52))
-    padded[:47], ones[:47] = good[:, :52], (bad == 0)[:, :52]
-    want = padded.reshape(12, 4, 13, 4).sum(axis=(1, 3))
-    np.testing.assert_allclose(total, want, atol=16 * 200 * 2**-24)
-    np.testing.assert_array_equal(norm, ones.reshape(12, 4, 13, 4).sum(axis=(1, 3)))

@@ -1,9 +1,9 @@
 """Calibration of rows against NumPy."""
 
 import numpy as np
-from synth import read_only, untouched
 
 from photometrus.kernels.detrend import calibrate
+from synth import read_only, untouched
 
 UNSOLVED, DEAD, HOT = np.uint8(4), np.uint8(1), np.uint8(2)
 
@@ -28,7 +28,9 @@ def test_rows_equal_numpy():
     with np.errstate(invalid="ignore", divide="ignore"):
         unsolved = ~(np.abs(raw) < 60000) & ~(raw == -60000)
         dead = ~(flat > 0)
-        np.testing.assert_array_equal(bad, flagged | np.where(unsolved, 4, 0) | np.where(dead, 1, 0))
+        np.testing.assert_array_equal(
+            bad, flagged | np.where(unsolved, 4, 0) | np.where(dead, 1, 0)
+        )
         np.testing.assert_array_equal(out, np.where(unsolved | dead, 0, raw / flat))
     assert np.isfinite(out).all()
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from scipy import ndimage
-from synth import read_only, untouched
 
 from photometrus.kernels.match import best_cell, vote
+from synth import read_only, untouched
 
 
 def votes_of(a, b, half, cell):

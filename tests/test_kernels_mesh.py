@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from scipy.interpolate import CubicHermiteSpline
-from synth import read_only, untouched
 
 from photometrus.kernels.mesh import add_mesh_rows, cell_modes
+from synth import read_only, untouched
 
 
 def modes_twin(part):

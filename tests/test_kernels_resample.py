@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from synth import read_only, untouched
 
 from photometrus.kernels.resample import (
     PHASES,
@@ -12,6 +11,7 @@ from photometrus.kernels.resample import (
     project_rows,
     shrink_rows,
 )
+from synth import read_only, untouched
 
 TABLE = lanczos_table()
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from synth import AXIS, lattice, noisy, star_image, untouched
 
 from photometrus.stages.coadd import CoaddConfig, Layer
 from photometrus.stages.masks import MaskConfig, StarMask, find_stars, shallow_stack
 from photometrus.wcs import pixel_to_sky, pointing_wcs, shifted, sky_to_pixel
 from photometrus.workers import threads
+from synth import AXIS, lattice, noisy, star_image, untouched
 
 SHAPE = (380, 420)
 NOISE = 5.0

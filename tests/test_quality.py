@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from synth import sources
 
 from photometrus.frame import Quality
 from photometrus.stages.coadd import CoaddConfig
-from photometrus.stages.quality import MIN_STARS, relative_fluxes, reject
+from photometrus.stages.quality import MIN_STARS, reject, relative_fluxes
+from synth import sources
 
 GOOD = Quality(1000.0, 5.0, 1.2, 0.05, 500, 1.0)
 

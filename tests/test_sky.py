@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from synth import lattice, noisy, pixels, star_image, untouched
 
 from photometrus.errors import TooFewFrames
 from photometrus.frame import Bad
@@ -21,6 +20,7 @@ from photometrus.stages.sky import (
     smooth_mesh,
 )
 from photometrus.workers import threads
+from synth import lattice, noisy, pixels, star_image, untouched
 
 SHAPE = (260, 300)
 CONFIG = SkyConfig(mesh_pix=64)
@@ -120,9 +120,9 @@ def test_columns_that_nobody_saw_are_nan_and_get_filled():
         full = fill_sky(sky)
     assert np.isfinite(full).all()
     np.testing.assert_array_equal(full[~hide], sky[~hide])
-    # Beside a narrow hole the sky is 0.2 % away; in the middle of a deep one it is a median.
-    assert np.abs(full - TRUE_SKY)[:, 100:102].max() < 0.02
-    assert np.abs(full - TRUE_SKY)[hide].max() < 0.1
+    # A mesh of 64 pixels, filtered over three, does not follow waves of 157: their 3 % up and 3 %
+    # down are what may be wrong. Without any filling it would be 100 %.
+    assert np.abs(full - TRUE_SKY)[hide].max() < 0.07
 
 
 def test_blocks_and_threads_do_not_change_a_bit():

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
-from synth import lattice, noisy, sources, star_image, untouched
 
 from photometrus.instrument import GAIN_E_PER_ADU
 from photometrus.stages.sources import EXTENDED, SourcesConfig, find_sources, seeing_and_ellipticity
+from synth import lattice, noisy, sources, star_image, untouched
 
 SHAPE = (420, 500)
 NOISE = 5.0

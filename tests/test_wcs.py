@@ -6,7 +6,6 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io.fits import Header
 from astropy.wcs import WCS
-from synth import untouched
 
 from photometrus.instrument import CHIPS
 from photometrus.wcs import (
@@ -23,6 +22,7 @@ from photometrus.wcs import (
     tpv_cards,
     unit_vectors,
 )
+from synth import untouched
 
 POLE_TO_POLE = [(150.0, -20.0), (0.0, -0.3), (359.9, 0.2), (0.05, 45.0), (270.0, 89.0),
                 (30.0, -89.0), (123.0, 89.9)]  # fmt: skip
@@ -258,9 +258,7 @@ def test_a_shift_moves_the_tangent_point_and_nothing_else():
     before = wcs.wcs.crval.copy()
     moved = shifted(wcs, -40.0, 25.0)
     np.testing.assert_array_equal(wcs.wcs.crval, before)
-    np.testing.assert_allclose(
-        to_plane(*moved.wcs.crval, tuple(before)), (-40.0, 25.0), atol=1e-7
-    )
+    np.testing.assert_allclose(to_plane(*moved.wcs.crval, tuple(before)), (-40.0, 25.0), atol=1e-7)
     np.testing.assert_array_equal(moved.pixel_scale_matrix, wcs.pixel_scale_matrix)
     np.testing.assert_array_equal(moved.sip.a, wcs.sip.a)
     assert 0 <= moved.wcs.crval[0] < 360

@@ -38,11 +38,11 @@ def stack(
     catalog: Table | None,
     config: Config,
     each: Each = map,
-) -> Coadd:
+) -> tuple[Coadd, dict[str, float]]:
     """SExtractor, SCAMP and SWarp (CLIPPED, weights) on the sky-subtracted frames on disk.
 
-    Leaves their ``.cat`` and ``.head`` in place of ours. Raises ServiceError when a program fails
-    or SCAMP's match is no better than chance.
+    Leaves their ``.cat`` and ``.head`` in place of ours; the numbers are SCAMP's. Raises
+    ServiceError when a program fails or SCAMP's match is no better than chance.
     """
     timeout_s = config.run.timeout_s
     with tempfile.TemporaryDirectory(prefix=".weights-", dir=products.root) as name:
@@ -58,8 +58,9 @@ def stack(
 
         for _ in each(detect, range(len(tracks))):
             pass
+        numbers = {}
         if catalog is not None:
-            solve(catalogs, catalog, timeout_s)
+            numbers = solve(catalogs, catalog, timeout_s)
         out = Path(name) / "coadd.fits"
         out_weight = Path(name) / "weight.fits"
         external.swarp(
@@ -73,11 +74,15 @@ def stack(
         data, header = fitsfile.read_image(out)
         weight, _ = fitsfile.read_image(out_weight)
     data[weight <= 0] = 0
-    return Coadd(data, weight, fitsfile.header_wcs(header), len(tracks), float("nan"))
+    stacked = Coadd(data, weight, fitsfile.header_wcs(header), len(tracks), float("nan"))
+    return stacked, numbers
 
 
-def solve(catalogs: Sequence[Path], reference: Table, timeout_s: float) -> None:
-    """SCAMP on catalogues; ServiceError names those whose match is no better than chance."""
+def solve(catalogs: Sequence[Path], reference: Table, timeout_s: float) -> dict[str, float]:
+    """SCAMP on catalogues: its numbers, on average.
+
+    ServiceError names those whose match is no better than chance.
+    """
     solutions = external.scamp(catalogs, reference, timeout_s=timeout_s)
     chance = [
         path.name
@@ -88,13 +93,14 @@ def solve(catalogs: Sequence[Path], reference: Table, timeout_s: float) -> None:
         raise ServiceError(
             f"scamp: its match is no better than chance for {', '.join(chance)}; use -engine native"
         )
-    for path, solution in zip(catalogs, solutions, strict=True):
-        log.info(
-            "%s: scamp: %d stars, rms %.3f %.3f arcsec",
-            path.name,
-            solution.n_matched,
-            *solution.rms_arcsec,
-        )
+    rms = [float(np.hypot(*solution.rms_arcsec) / np.sqrt(2)) for solution in solutions]
+    for path, solution, one in zip(catalogs, solutions, rms, strict=True):
+        log.info("%s: scamp: %d stars, rms %.3f arcsec", path.name, solution.n_matched, one)
+    return {
+        "n_matched": float(np.mean([solution.n_matched for solution in solutions])),
+        "rms_arcsec": float(np.mean(rms)),
+        "internal_rms_arcsec": float("nan"),
+    }
 
 
 def _write_weight(folder: Path, track: Track) -> Path:

@@ -5,6 +5,7 @@ way, so that memory does not grow with the number of ramps.
 """
 
 import logging
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -97,17 +98,17 @@ class ChipRun:
         tracks, hidden = self.hide_stars(tracks, first_sky)
         image, tracks = self.final_sky(tracks, first_sky)
         self.write_sky(image, tracks)
-        if self.config.run.keep == "all" or self.config.run.engine == "astromatic":
-            self.write_frames(tracks, image)
         if self.config.run.engine == "astromatic":
-            result = astromatic.stack(
-                self.products, self.used(tracks), catalog, self.config, self.each
-            )
+            result, numbers = self.stack_with_astromatic(tracks, image, catalog)
         else:
-            result = self.stack(tracks, image)
+            if self.config.run.keep == "all":
+                self.write_frames(self.products, tracks, image)
+            result, numbers = self.stack(tracks, image), {}
         if self.config.run.astrometry_net:
             result = self.refine_with_astrometry_net(result, catalog)
-        return self.write_stack(result, self.used(tracks), hidden)
+        numbers = {**self.numbers(self.used(tracks)), **numbers}
+        numbers["masked_fraction"] = hidden.fraction
+        return self.write_stack(result, self.used(tracks), numbers)
 
     # ------------------------------------------------------------ frames
 
@@ -128,7 +129,7 @@ class ChipRun:
             else:
                 good.append(frame)
         if not good:
-            raise TooFewFrames(f"C{self.chip}: none of {len(self.ramps)} ramps is usable")
+            raise TooFewFrames(f"none of {len(self.ramps)} ramps is usable")
         return good
 
     def open_frame(self, ramp: RampId) -> Frame:
@@ -174,7 +175,7 @@ class ChipRun:
         done, lost = try_each(start, frames, self.each)
         self.lose((frame.name, error) for frame, error in lost)
         if not done:
-            raise TooFewFrames(f"C{self.chip}: none of {len(frames)} frames has usable pixels")
+            raise TooFewFrames(f"none of {len(frames)} frames has usable pixels")
         return [track for _, track in done]
 
     # ------------------------------------------------------------ sky and stars
@@ -248,7 +249,7 @@ class ChipRun:
         done, lost = try_each(find, tracks, self.counted("stars", len(tracks)))
         self.lose((track.name, error) for track, error in lost)
         if not done:
-            raise TooFewFrames(f"C{self.chip}: none of {len(tracks)} frames has a real sky")
+            raise TooFewFrames(f"none of {len(tracks)} frames has a real sky")
         return [track for _, track in done]
 
     # ------------------------------------------------------------ astrometry
@@ -275,7 +276,7 @@ class ChipRun:
             if track.placement is None
         )
         if not placed:
-            raise TooFewFrames(f"C{self.chip}: no frame was found on the sky")
+            raise TooFewFrames("no frame was found on the sky")
         joint = astrometry.solve_jointly(
             [track.sources for track in placed],
             ladder.first_solutions(placed, stars, self.config, self.each),
@@ -329,7 +330,7 @@ class ChipRun:
                 judged(track.frame, used=not reason, reason=reason), lost=lost
             )
         if not self.used(tracks):
-            raise TooFewFrames(f"C{self.chip}: no frame is good enough for a stack")
+            raise TooFewFrames("no frame is good enough for a stack")
 
     def used(self, tracks: list[Track]) -> list[Track]:
         """The tracks that go into the stack."""
@@ -362,7 +363,12 @@ class ChipRun:
         voters = good if len(good) >= self.config.sky.min_frames else tracks
         image = sky.fill_sky(self.make_sky(voters, [track.mask for track in voters]))
         counted = self.counted("background", len(tracks))
-        return image, list(counted(partial(fit, image=image), tracks))
+        tracks = list(counted(partial(fit, image=image), tracks))
+        for track in tracks:
+            self.verdicts[track.name] = replace(
+                self.verdicts[track.name], sky_adu=track.background.scale, noise_adu=track.noise
+            )
+        return image, tracks
 
     def stack(self, tracks: list[Track], image: Image) -> Coadd:
         """The coadd of the frames whose verdict is good."""
@@ -374,6 +380,22 @@ class ChipRun:
         result = coadd(layers, grid, self.config.coadd, each=self.each)
         self.progress(f"C{self.chip} coadd", 1, 1)
         return result
+
+    def stack_with_astromatic(
+        self, tracks: list[Track], image: Image, catalog: Table | None
+    ) -> tuple[Coadd, dict[str, float]]:
+        """The coadd by SExtractor, SCAMP and SWarp, which work on the frames on disk.
+
+        With ``-keep final`` those are in a folder that vanishes afterwards.
+        """
+        with tempfile.TemporaryDirectory(prefix=".astromatic-", dir=self.products.root) as name:
+            final = self.config.run.keep == "final"
+            products = replace(self.products, root=Path(name)) if final else self.products
+            self.write_frames(products, tracks, image)
+            self.progress(f"C{self.chip} astromatic", 0, 1)
+            done = astromatic.stack(products, self.used(tracks), catalog, self.config, self.each)
+            self.progress(f"C{self.chip} astromatic", 1, 1)
+        return done
 
     def refine_with_astrometry_net(self, result: Coadd, catalog: Table | None) -> Coadd:
         """The stack with astrometry.net's WCS if that is the better one; a note either way."""
@@ -387,12 +409,12 @@ class ChipRun:
 
     # ------------------------------------------------------------ products
 
-    def write_frames(self, tracks: list[Track], image: Image) -> None:
+    def write_frames(self, products: Products, tracks: list[Track], image: Image) -> None:
         """The intermediate products that users know."""
 
         def write(track: Track) -> None:
             angle = ladder.rotator(track, self.config)
-            intermediate.write_frame(self.products, track, image, angle)
+            intermediate.write_frame(products, track, image, angle)
 
         for _ in self.counted("products", len(tracks))(write, tracks):
             pass
@@ -405,9 +427,10 @@ class ChipRun:
         header["NCOMBINE"] = (len(tracks), "frames")
         fitsfile.write_image(self.products.sky(self.ramps), image * np.float32(level), header)
 
-    def write_stack(self, result: Coadd, good: list[Track], hidden: masks.StarMask) -> ChipResult:
+    def write_stack(
+        self, result: Coadd, good: list[Track], numbers: dict[str, float]
+    ) -> ChipResult:
         """The stack, its weight map and its WCS; and the chip's result."""
-        numbers = {**self.numbers(good), "masked_fraction": hidden.fraction}
         numbers["rejected_fraction"] = result.rejected_fraction
         result = replace(result, measures=_cards(numbers))
         frames = [track.frame for track in good]
@@ -475,7 +498,7 @@ class ChipRun:
             "exposure_s": float(sum(track.frame.info.exposure_s for track in good)),
             "seeing_arcsec": mean(one.seeing_arcsec for one in quality),
             "ellipticity": mean(one.ellipticity for one in quality),
-            "sky_adu": mean(one.sky_adu for one in quality),
+            "sky_adu": mean(track.background.scale for track in good),
             "noise_adu": mean(track.noise for track in good),
             "n_matched": mean(one.n_matched for one in solution),
             "rms_arcsec": mean(one.rms_arcsec for one in solution),

@@ -1,5 +1,6 @@
 """The flat store: master flats by band, night and chip; chosen, made, kept."""
 
+import contextlib
 import logging
 import os
 from collections.abc import Sequence
@@ -192,6 +193,10 @@ def prepare(
         # The master holds all that they said.
         for ramp in here:
             _ramp_in(folder, ramp).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not empty: something of somebody else's
+            folder.rmdir()
+            folder.parent.rmdir()
+            folder.parent.parent.rmdir()
     return notes
 
 

@@ -100,7 +100,7 @@ class Solution:
     """How well a frame's astrometry is known, and by which step of the ladder."""
 
     level: str
-    """``full``, ``affine``, ``shift``, ``relative`` or ``pointing``."""
+    """``full``; ``shift``: its stars do not confirm it; ``relative``: without a catalogue."""
     n_matched: int
     rms_arcsec: float
     """Per axis, against the reference catalogue; NaN without one."""

@@ -5,6 +5,7 @@ the choice is stated beside the value. What may be tuned is not here but in a st
 """
 
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 
 from photometrus.errors import UsageError, nearest
 
@@ -32,7 +33,6 @@ DEFAULT_ROTATOR_DEG = 48.0
 SITE_LATITUDE_DEG = -32.3783
 SITE_LONGITUDE_DEG = 20.8105
 SITE_ALTITUDE_M = 1800.0
-TELESCOPE_APERTURE_M = 1.8
 CHIPS_FIELD_RADIUS_DEG = 0.86
 """From the telescope axis to the outermost corner of a chip."""
 
@@ -198,3 +198,9 @@ def band_of(filter1: str, filter2: str) -> str | None:
         if (band.filter1, band.filter2) == (filter1.strip(), filter2.strip()):
             return band.name
     return None
+
+
+def night_of(mjd_utc: float) -> date:
+    """The date of the evening on which a night began: it lasts from local noon to local noon."""
+    local_days = mjd_utc + SITE_LONGITUDE_DEG / 360.0
+    return (datetime(1858, 11, 17, tzinfo=UTC) + timedelta(days=local_days - 0.5)).date()

@@ -151,7 +151,7 @@ def first_solutions(
     """
     own = [placed_wcs(track) for track in placed]
     chip = placed[0].frame.info.ramp.chip
-    if catalog is None or not config.run.search_pointing:
+    if catalog is None:
         return own
 
     def alone(k: int) -> tuple[WCS, int, float]:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from queue import Empty
@@ -22,10 +22,10 @@ from photometrus import __version__, astromatic
 from photometrus import config as configuration
 from photometrus.chip import reduce_chip
 from photometrus.config import Config
-from photometrus.errors import FrameError, MissingInput
+from photometrus.errors import FrameError, MissingInput, PhotometrusError, ServiceError, UsageError
 from photometrus.flats import Flats, prepare, store_folder
 from photometrus.frame import Progress, no_progress
-from photometrus.instrument import CHIPS_FIELD_RADIUS_DEG, band_named
+from photometrus.instrument import CHIPS_FIELD_RADIUS_DEG, band_named, night_of
 from photometrus.io import fitsfile
 from photometrus.io.archive import fetch_log, open_archive
 from photometrus.io.catalogs import reference
@@ -115,6 +115,11 @@ def fetch(
     request: Request, config: Config, products: Products, progress: Progress
 ) -> tuple[Downloads, list[str]]:
     """The night log, the ramps of all chips, and flats for those chips that have none."""
+    if config.input.ftype.startswith("raw"):
+        raise UsageError(
+            f"file type {config.input.ftype!r}: raw frames cannot be reduced; use ramp here, or "
+            "`photometrus getdata` to download them"
+        )
     with open_archive(config.input.archive or None) as archive:
         path = fetch_log(archive, request.night, products.root)
         on_first = select(read_log(path), request.target, request.band)
@@ -175,14 +180,21 @@ def reduce_folder(
 
 def _night_of(products: Products, ramps: dict[int, list[RampId]]) -> date:
     """The night (local noon to noon) in which the first readable ramp began."""
+    info = fitsfile.frame_info(*_first_header(products, ramps))
+    return night_of(info.begin_mjd)
+
+
+def _first_header(products: Products, ramps: dict[int, list[RampId]]) -> tuple[Any, Path]:
+    """The header of the first ramp that can be read and understood, and its path."""
     for chip in sorted(ramps):
         for ramp in ramps[chip]:
+            path = products.ramp(ramp)
             try:
-                header, _ = fitsfile.open_ramp(products.ramp(ramp))
-                info = fitsfile.frame_info(header, products.ramp(ramp))
+                header, _ = fitsfile.open_ramp(path)
+                fitsfile.frame_info(header, path)
             except FrameError:
                 continue
-            return (datetime(1858, 11, 17) + timedelta(days=info.begin_mjd - 0.5 + 0.06)).date()
+            return header, path
     raise MissingInput(f"{products.root}: none of the ramps can be read")
 
 
@@ -202,8 +214,13 @@ def _reduce(
     started = datetime.now(UTC)
     _write_text(products.config, configuration.dump(config))
     flats = Flats(store_folder(config.input.flat_dir), night)
-    find = partial(reference_stars, source=config.input.catalog, band=products.band,
-                   cache=config.input.cache)  # fmt: skip
+    find = partial(
+        reference_stars,
+        source=config.input.catalog,
+        band=products.band,
+        cache=config.input.cache,
+    )
+    find = partial(find, unavailable=_ask_once(find, products, ramps))
     jobs = [
         partial(_one_chip, products, ramps[chip], chip, config, flats, find)
         for chip in sorted(ramps)
@@ -217,12 +234,34 @@ def _reduce(
     return observation
 
 
+def _ask_once(find: Any, products: Products, ramps: dict[int, list[RampId]]) -> str:
+    """Ask for the reference catalogue before the chips do: why it cannot be had, or nothing.
+
+    A survey is then in the cache for all chips; and services that do not answer are waited for
+    once, not once per chip.
+    """
+    try:
+        header, path = _first_header(products, ramps)
+        info = fitsfile.frame_info(header, path)
+        find((info.ra_deg, info.dec_deg))
+    except ServiceError as error:
+        return str(error)
+    except PhotometrusError:
+        pass  # each chip will say so, with its own frames
+    return ""
+
+
 def reference_stars(
-    axis: tuple[float, float], *, source: str, band: str, cache: str
+    axis: tuple[float, float], *, source: str, band: str, cache: str, unavailable: str = ""
 ) -> Table | None:
-    """The reference catalogue of the whole field of view around a telescope axis (degrees)."""
+    """The reference catalogue of the whole field of view around a telescope axis (degrees).
+
+    unavailable : why the services did not answer already; ServiceError with it at once
+    """
     if source.lower() == "none":
         return None
+    if unavailable:
+        raise ServiceError(unavailable)
     # Any rotator angle, and the capture range, must find their stars in it.
     radius = CHIPS_FIELD_RADIUS_DEG + 0.05
     return reference(source, axis, radius, band, cache=Path(cache) if cache else None)
@@ -293,7 +332,8 @@ def _write_record(
         "band": products.band,
         "missing": [{"frame": name, "reason": reason} for name, reason in observation.missing],
         "notes": observation.notes,
-        "chips": {
+        "chips": _earlier_chips(products)
+        | {
             f"C{result.chip}": {
                 "coadd": _relative(result.coadd, products.root),
                 "weight": _relative(result.weight, products.root),
@@ -308,10 +348,19 @@ def _write_record(
     _write_text(products.run_record, json.dumps(_finite(record), indent=1) + "\n")
 
 
+def _earlier_chips(products: Products) -> dict[str, Any]:
+    """The chips of the record that is already there: those of this run take their places."""
+    try:
+        record = json.loads(products.run_record.read_text(encoding="utf-8"))
+        return dict(record["chips"]) if record["band"] == products.band else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def _libraries() -> dict[str, str]:
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("numpy", "scipy", "numba", "astropy", "sep")}
+    return {name: version(name) for name in ("numpy", "scipy", "numba", "astropy")}
 
 
 def _relative(path: Path | None, root: Path) -> str | None:

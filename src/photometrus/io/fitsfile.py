@@ -1,7 +1,9 @@
 """FITS in and out: ramps and their headers, products, and every keyword we read or write."""
 
+import re
 import warnings
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -214,10 +216,12 @@ def read_image(path: Path) -> tuple[Image, fits.Header]:
     if not path.exists():
         raise MissingInput(f"{path}: not there")
     try:
-        with fits.open(path, memmap=False) as hdus:
-            for hdu in hdus:
-                if hdu.is_image and hdu.header.get("NAXIS") == 2:
-                    return np.ascontiguousarray(hdu.data, dtype=np.float32), hdu.header.copy()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyUserWarning)
+            with fits.open(path, memmap=False) as hdus:
+                for hdu in hdus:
+                    if hdu.is_image and hdu.header.get("NAXIS") == 2:
+                        return np.ascontiguousarray(hdu.data, dtype=np.float32), hdu.header.copy()
     except (OSError, VerifyError, ValueError, TypeError) as error:
         raise MissingInput(f"{path}: not readable as FITS ({_one_line(error)})") from error
     raise MissingInput(f"{path}: no two-dimensional image in it")
@@ -249,6 +253,29 @@ _WCS_WORDS = ("CTYPE", "CUNIT", "CRVAL", "CRPIX", "CDELT", "CROTA", "CD1_", "CD2
               "AP_", "BP_", "IMAGEW", "IMAGEH", "MJDREF")  # fmt: skip
 
 
+_TABLE_WORDS = re.compile(
+    r"NAXIS\d*|THEAP|(TTYPE|TFORM|TUNIT|TNULL|TSCAL|TZERO|TDISP|TDIM|TBCOL)\d+"
+)
+_TEXT_WORDS = ("OBJECT", "OBSERVER", "TELESCOP", "INSTRUME", "ORIGIN", "AUTHOR", "REFERENC")
+_NUMBER_WORDS = ("MJD-OBS", "MJD-AVG", "EPOCH")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d*)?)?")
+
+
+def _lawful(key: str, value: Any) -> Any:
+    """A keyword's value as the FITS standard wants it; None when that cannot be."""
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    if key in _TEXT_WORDS:
+        return str(value)
+    if key in _NUMBER_WORDS:
+        return value if isinstance(value, int | float) else None
+    if key.startswith("DATE"):
+        if not isinstance(value, str) or not _DATE.fullmatch(value.strip()):
+            return None
+        datetime.fromisoformat(value.strip().rstrip("."))
+    return value
+
+
 def clean_header(header: fits.Header) -> fits.Header:
     """A ramp's header without structure, WCS and cards that no FITS file may have."""
     out = fits.Header()
@@ -259,10 +286,13 @@ def clean_header(header: fits.Header) -> fits.Header:
                 key, value, comment = card.keyword, card.value, card.comment
                 if key in STRUCTURE or key.startswith(_WCS_WORDS) or not key:
                     continue
+                if _TABLE_WORDS.fullmatch(key):
+                    continue
                 if key in ("COMMENT", "HISTORY"):
                     out.add_history(str(value)) if key == "HISTORY" else out.add_comment(str(value))
                     continue
-                if isinstance(value, float) and not np.isfinite(value):
+                value = _lawful(key, value)
+                if value is None:
                     continue
                 new = fits.Card(key, value, comment)
                 new.verify("exception")

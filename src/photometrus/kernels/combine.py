@@ -90,7 +90,8 @@ def clipped_mean(stack, weight, sigma, tolerance, out, out_weight, rejected):
     out, out_weight : float32 (ny, nx); 0 and 0 where there is no value
     rejected : uint16 (n,), counts of rejected values per frame, added to
 
-    With fewer than three values nothing can be judged and nothing is rejected.
+    Of two values only the higher can be rejected, when it is far beyond the lower: what spoils a
+    value adds light. One value is believed.
     """
     n, ny, nx = stack.shape
     values = np.empty(n, np.float32)
@@ -103,16 +104,19 @@ def clipped_mean(stack, weight, sigma, tolerance, out, out_weight, rejected):
                     m += 1
             total = np.float32(0)
             norm = np.float32(0)
-            if m >= 3:
+            if m >= 2:
                 _sort(values, m)
-                middle = _middle(values, 0, m)
+                middle = _middle(values, 0, m) if m > 2 else values[0]
+                # The lower of two has an error of its own, and its star may be the blurred one.
+                limit = np.float32(sigma) if m > 2 else np.float32(1.5 * sigma)
+                share = np.float32(tolerance) if m > 2 else np.float32(1.0)
                 for attempt in range(2):
-                    slack = np.float32(tolerance) * abs(middle)
+                    slack = share * abs(middle)
                     for i in range(n):
                         w = weight[i, y, x]
                         if w > 0:
                             v = stack[i, y, x]
-                            if abs(v - middle) <= np.float32(sigma) / np.sqrt(w) + slack:
+                            if abs(v - middle) <= limit / np.sqrt(w) + slack:
                                 total += w * v
                                 norm += w
                             elif attempt == 0:

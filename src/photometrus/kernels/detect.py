@@ -167,22 +167,3 @@ def measure_peaks(data, bad, ys, xs, window_sigma, radius, noise, gain, out):
             around += data[min(max(iy + b, 0), ny - 1), min(max(ix + a, 0), nx - 1)]
         top = data[iy, ix]
         out[s, 8] = (top - 0.25 * around) / top if top > 0 else 0.0
-
-
-@njit(nogil=True, cache=True)
-def bin_mean(data, bad, factor, total, norm, y0):
-    """Add rows of a frame, summed into `factor` x `factor` cells, to sums and counts.
-
-    data : float32 (rows, nx), first row y0 of the image, on a cell boundary; bad : uint8
-    total : float32 (gy, gx); norm : float32 (gy, gx); both changed
-    """
-    rows, nx = data.shape
-    gy, gx = total.shape
-    for r in range(rows):
-        j = (y0 + r) // factor
-        if j >= gy:
-            break
-        for x in range(gx * factor):
-            if x < nx and bad[r, x] == 0:
-                total[j, x // factor] += data[r, x]
-                norm[j, x // factor] += 1

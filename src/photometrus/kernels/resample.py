@@ -20,6 +20,22 @@ def lanczos_table():
     return np.ascontiguousarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _at(map_x, map_y, row, column):
+    """Both maps at a place between their nodes (in units of nodes), bilinear."""
+    j = min(int(row), map_x.shape[0] - 2)
+    i = min(int(column), map_x.shape[1] - 2)
+    v = row - j
+    u = column - i
+    x = (1 - v) * ((1 - u) * map_x[j, i] + u * map_x[j, i + 1]) + v * (
+        (1 - u) * map_x[j + 1, i] + u * map_x[j + 1, i + 1]
+    )
+    y = (1 - v) * ((1 - u) * map_y[j, i] + u * map_y[j, i + 1]) + v * (
+        (1 - u) * map_y[j + 1, i] + u * map_y[j + 1, i + 1]
+    )
+    return x, y
+
+
 @njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp", "afn", "reassoc"})
 def lanczos_rows(data, bad, weight, y_first, map_x, map_y, step, row0, table, max_bad, out, out_w):
     """Resample a frame into rows of the output grid.
@@ -37,19 +53,8 @@ def lanczos_rows(data, bad, weight, y_first, map_x, map_y, step, row0, table, ma
     h, nx_in = data.shape
     rows, nx_out = out.shape
     for r in range(rows):
-        gy = (row0 + r) / step
-        j = min(int(gy), map_x.shape[0] - 2)
-        fy = gy - j
         for x in range(nx_out):
-            gx = x / step
-            i = min(int(gx), map_x.shape[1] - 2)
-            fx = gx - i
-            px = (1 - fy) * ((1 - fx) * map_x[j, i] + fx * map_x[j, i + 1]) + fy * (
-                (1 - fx) * map_x[j + 1, i] + fx * map_x[j + 1, i + 1]
-            )
-            py = (1 - fy) * ((1 - fx) * map_y[j, i] + fx * map_y[j, i + 1]) + fy * (
-                (1 - fx) * map_y[j + 1, i] + fx * map_y[j + 1, i + 1]
-            )
+            px, py = _at(map_x, map_y, (row0 + r) / step, x / step)
             out[r, x] = 0
             out_w[r, x] = 0
             ix = int(np.floor(px))
@@ -151,19 +156,8 @@ def shrink_rows(data, bad, y_first, map_x, map_y, step, row0, factor, total, nor
     h, nx_in = data.shape
     rows, nx_out = total.shape
     for r in range(rows):
-        gy = (row0 + r) / step
-        j = min(int(gy), map_x.shape[0] - 2)
-        fy = gy - j
         for x in range(nx_out):
-            gx = x / step
-            i = min(int(gx), map_x.shape[1] - 2)
-            fx = gx - i
-            px = (1 - fy) * ((1 - fx) * map_x[j, i] + fx * map_x[j, i + 1]) + fy * (
-                (1 - fx) * map_x[j + 1, i] + fx * map_x[j + 1, i + 1]
-            )
-            py = (1 - fy) * ((1 - fx) * map_y[j, i] + fx * map_y[j, i + 1]) + fy * (
-                (1 - fx) * map_y[j + 1, i] + fx * map_y[j + 1, i + 1]
-            )
+            px, py = _at(map_x, map_y, (row0 + r) / step, x / step)
             ix = int(np.floor(px - 0.5 * (factor - 2)))
             iy = int(np.floor(py - 0.5 * (factor - 2))) - y_first
             if ix < 0 or iy < 0 or ix + factor > nx_in or iy + factor > h:
@@ -185,19 +179,8 @@ def project_rows(mask, map_x, map_y, step, row0, out):
     my, mx = mask.shape
     rows, nx = out.shape
     for r in range(rows):
-        gy = (row0 + r) / step
-        j = min(int(gy), map_x.shape[0] - 2)
-        fy = gy - j
         for x in range(nx):
-            gx = x / step
-            i = min(int(gx), map_x.shape[1] - 2)
-            fx = gx - i
-            px = (1 - fy) * ((1 - fx) * map_x[j, i] + fx * map_x[j, i + 1]) + fy * (
-                (1 - fx) * map_x[j + 1, i] + fx * map_x[j + 1, i + 1]
-            )
-            py = (1 - fy) * ((1 - fx) * map_y[j, i] + fx * map_y[j, i + 1]) + fy * (
-                (1 - fx) * map_y[j + 1, i] + fx * map_y[j + 1, i + 1]
-            )
+            px, py = _at(map_x, map_y, (row0 + r) / step, x / step)
             a = int(np.floor(px + 0.5))
             b = int(np.floor(py + 0.5))
             out[r, x] = mask[b, a] if 0 <= a < mx and 0 <= b < my else 0

@@ -10,7 +10,12 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from photometrus.instrument import FRAME_TIME_S, GAIN_E_PER_ADU, PIXEL_SCALE_ARCSEC
+from photometrus.instrument import (
+    FRAME_TIME_S,
+    GAIN_E_PER_ADU,
+    PIXEL_SCALE_ARCSEC,
+    READ_NOISE_E,
+)
 from photometrus.io.whole import whole
 from photometrus.products import RampId
 from photometrus.simulate.config import (
@@ -92,7 +97,12 @@ def simulate_night(
         notes[str(chip)] = chip_notes(detector, optics[chip], config) | {"exposures": exposures}
     facts = [fact for _, fact in transients]
     meta = {
-        "args": asdict(config) | {"night": config.night.isoformat()},
+        "args": asdict(config)
+        | {
+            "night": config.night.isoformat(),
+            "gain": GAIN_E_PER_ADU,
+            "readnoise": READ_NOISE_E,
+        },
         "zp_e": {band: zero_e(band) for band in ZEROPOINT_ADU},
         "zp_adu": ZEROPOINT_ADU,
         "gain": GAIN_E_PER_ADU,

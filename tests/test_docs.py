@@ -1,0 +1,278 @@
+"""The docs say what the code does: options, settings, keywords, products, commands to copy."""
+
+import ast
+import dataclasses
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from photometrus.cli import parser
+from photometrus.cli.commands import COMMANDS
+from photometrus.cli.options import COMMON
+from photometrus.config import Config
+from photometrus.frame import Coadd, FrameInfo
+from photometrus.instrument import BANDS
+from photometrus.io.fitsfile import COPY_KEYWORDS, coadd_header
+from photometrus.products import Products, RampId, clean_log_name, flat_name, log_name
+from photometrus.stages.coadd import common_grid
+from photometrus.track import ChipResult, Verdict
+from photometrus.wcs import pointing_wcs, tpv_cards
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+WRITERS = ["io/fitsfile.py", "intermediate.py", "chip.py", "flats.py", "wcs.py",
+           "steps/pixels.py", "steps/fields.py"]  # fmt: skip
+"""Modules that write FITS keywords."""
+KEYWORD = re.compile(r"[A-Z][A-Z0-9_-]{2,7}")
+GENERAL = {option.name for option in COMMON}
+
+
+def read(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def sections(text: str) -> dict[str, str]:
+    """The text under each second-level heading."""
+    parts = re.split(r"^## (.+)$", text, flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def rows(text: str) -> Iterator[list[str]]:
+    """The cells of the rows of a section's tables, without headings."""
+    for line in text.splitlines():
+        if line.startswith("| `"):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+# ---------------------------------------------------------------- options
+
+
+def test_every_command_has_its_section_and_no_other():
+    assert set(sections(read("commands.md"))) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_in_its_command_section(name):
+    told = {}
+    for option, value, without, _ in rows(sections(read("commands.md"))[name]):
+        told[option.strip("`-")] = (value.strip("`"), without.strip("`"))
+    real = {}
+    for option in COMMANDS[name].options:
+        if option.name not in GENERAL:
+            real[option.name] = (option.shown, "needed" if option.needed else option.default)
+    assert told == real
+
+
+def test_options_of_every_command_are_told_once():
+    before = read("commands.md").partition("\n## ")[0]
+    assert {cells[0].strip("`-") for cells in rows(before)} == GENERAL
+
+
+# ---------------------------------------------------------------- settings
+
+
+def test_every_setting_is_told_with_its_default():
+    told = {}
+    for title, text in sections(read("config.md")).items():
+        section = title.strip("[]")
+        for key, default, *_ in rows(text):
+            value = tomllib.loads(f"x = {default.strip('`')}")["x"]
+            told[f"{section}.{key.strip('`')}"] = tuple(value) if isinstance(value, list) else value
+    real = {}
+    config = Config()
+    for section in dataclasses.fields(config):
+        part = getattr(config, section.name)
+        if dataclasses.is_dataclass(part):
+            for key in dataclasses.fields(part):
+                real[f"{section.name}.{key.name}"] = getattr(part, key.name)
+    assert told == real
+
+
+def test_every_setting_of_an_option_names_it():
+    told = {}
+    for title, text in sections(read("config.md")).items():
+        for key, _, _, *option in rows(text):
+            if option and option[0]:
+                told[f"{title.strip('[]')}.{key.strip('`')}"] = option[0].strip("`-")
+    keys: dict[str, set[str]] = {}
+    for command in COMMANDS.values():
+        for option in command.options:
+            keys.setdefault(option.key, set()).add(option.name)
+    for key, option in told.items():
+        assert option in keys[key], f"config.md: {key} is not set by -{option}"
+
+
+# ---------------------------------------------------------------- keywords
+
+
+def written(path: Path) -> set[str]:
+    """The FITS keywords that a module writes: header["KEY"] = ..., rows and dicts of cards."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        candidates: list[ast.expr | None] = []
+        if isinstance(node, ast.Assign):
+            candidates = [
+                sub.slice
+                for target in node.targets
+                for sub in ast.walk(target)
+                if isinstance(sub, ast.Subscript)
+            ]
+        elif isinstance(node, ast.Dict):
+            tuples = (isinstance(value, ast.Tuple) for value in node.values)
+            candidates = [key for key, card in zip(node.keys, tuples, strict=True) if card]
+        elif isinstance(node, ast.Tuple) and len(node.elts) > 2:
+            # A row of a table of cards: a keyword, then something computed.
+            candidates = [] if isinstance(node.elts[1], ast.Constant) else [node.elts[0]]
+        for one in candidates:
+            if isinstance(one, ast.Constant) and KEYWORD.fullmatch(str(one.value)):
+                found.add(str(one.value))
+    return found
+
+
+def told_keywords() -> set[str]:
+    """Keywords in products.md; ranges such as ``CD1_1`` ... ``CD2_2`` are told by their ends."""
+    text = sections(read("products.md"))["Header keywords"]
+    return set(re.findall(r"`([A-Z][A-Z0-9_-]{2,7})`", text))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_keyword_that_is_written_is_told(name):
+    keywords = written(ROOT / "src" / "photometrus" / name)
+    assert keywords or name == "wcs.py"
+    missing = {key for key in keywords if key not in told_keywords()}
+    assert not missing, f"docs/products.md does not tell of {sorted(missing)}"
+
+
+def test_every_keyword_of_a_stack_is_told():
+    wcs = pointing_wcs(1, (201.3, -0.52), 48.0)
+    grid = common_grid([wcs], [(120, 120)])
+    pixels = np.ones(grid.shape, np.float32)
+    info = FrameInfo(
+        RampId(1599131, 1), "J", 201.3, -0.52, 48.0, 17.178, 60467.79, 60467.7902, 7, 60.0
+    )
+    ramp = fits.Header([("OBJNAME", "field1111"), ("CHIP", 1), ("DITHRAD", 60.0)])
+    header = coadd_header(Coadd(pixels, pixels, grid.wcs, 1, 0.0), [info], [ramp])
+    header.update(tpv_cards(wcs))
+    told = told_keywords() | {"FRAM0001"}
+    assert "`FRAM0001` ..." in read("products.md")
+    families = re.compile(r"(CD[12]_[12]|PV[12]_\d+)$")
+    keys = [*header, *COPY_KEYWORDS]
+    missing = [key for key in keys if key not in told and not families.match(key)]
+    assert not missing
+
+
+# ---------------------------------------------------------------- products
+
+
+def test_every_product_is_told():
+    text = read("products.md")
+    night = date(2024, 6, 6)
+    products = Products(Path(), "J")
+    first, last = RampId(1599131, 1), RampId(1599173, 1)
+    of_ramp = ("ramp", "placed", "flat_fielded", "sky_subtracted", "sources", "head", "old_head")
+    paths = [getattr(products, name)(first) for name in of_ramp]
+    paths += [getattr(products, name)([first, last]) for name in ("sky", "coadd", "coadd_wcs")]
+    paths += [products.weight([first, last]), products.run_record, products.config]
+    paths += [products.failed_downloads, Path(log_name(night)), Path(clean_log_name(night))]
+    for path in paths:
+        assert f"| `{path.as_posix()}` |" in text
+    assert f"`{flat_name('J', night, 1)}`" in text
+    for band in BANDS:
+        assert f"`{Products(Path(), band).filters}`" in text
+
+
+def test_every_key_of_the_record_is_told():
+    text = sections(read("products.md"))["run.json"]
+    told = set(re.findall(r"`([a-z_]+)`", text)) | set(re.findall(r"`chips\.C1\.([a-z]+)`", text))
+    real = {field.name for field in dataclasses.fields(Verdict)}
+    real |= {field.name for field in dataclasses.fields(ChipResult)} - {"chip", "verdicts"}
+    source = (ROOT / "src/photometrus/pipeline.py").read_text(encoding="utf-8")
+    record = source[source.index("def _write_record") :]
+    real |= set(re.findall(r'^ {8}"(\w+)":', record, flags=re.M)) - {"chips"}
+    chip = (ROOT / "src/photometrus/chip.py").read_text(encoding="utf-8")
+    numbers = chip[chip.index("def numbers") : chip.index("def layer(")]
+    real |= set(re.findall(r'^ {12}"(\w+)":', numbers, flags=re.M))
+    real |= set(re.findall(r'numbers\["(\w+)"\] =', chip))
+    assert real <= told, sorted(real - told)
+
+
+def test_every_variable_of_the_environment_is_told():
+    sources = (ROOT / "src").rglob("*.py")
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    real = set(re.findall(r"\bPHOTOMETRUS_[A-Z_]+[A-Z]\b(?!\{)", text)) - {"PHOTOMETRUS_VO"}
+    guide = read("user-guide.md")
+    told = set(re.findall(r"`(PHOTOMETRUS_[A-Z0-9_]+)`", guide))
+    assert real <= told
+    assert {name for name in told - real if "_VO_" not in name} == set()
+
+
+# ---------------------------------------------------------------- commands to copy, links
+
+
+def commands() -> list[str]:
+    """Every ``photometrus ...`` line in the code blocks of the docs."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"^ *```\w*\n(.*?)^ *```", page.read_text("utf-8"), re.M | re.S):
+            for line in block.replace("\\\n", " ").splitlines():
+                if line.strip().startswith("photometrus "):
+                    found.append(line.strip())
+    return list(dict.fromkeys(found))
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_in_the_docs_are_right(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("prime.toml", "sky.fits"):  # files that an option wants to see
+        Path(name).touch()
+    words = shlex.split(line, comments=True)[1:]
+    if words == ["-h"] or words == ["-version"]:
+        return
+    command, rest = parser.find_command(words)
+    parser.parse(command, rest)
+
+
+def test_there_are_commands_to_check():
+    assert len(commands()) > 20
+    assert {parser.find_command(shlex.split(line)[1:])[0].name for line in commands()} == set(
+        COMMANDS
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?://)([^)]+)\)", text):
+        name, _, anchor = target.partition("#")
+        there = page.parent / name if name else page
+        assert there.exists(), f"{page.name}: no {name}"
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", there.read_text(encoding="utf-8"), re.M)
+            slugs = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert anchor in slugs, f"{page.name}: no heading for #{anchor} in {there.name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_paths_of_the_source_exist(page):
+    """Modules that the docs name in backticks are there."""
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:src|tests|benchmarks|io|stages|kernels|cli)/[\w/]+\.py)`", text):
+        new = {"stages/nonlinearity.py", "tests/test_nonlinearity.py"}  # the newcomer's example
+        places = [ROOT / name, ROOT / "src" / "photometrus" / name]
+        assert name in new or any(place.is_file() for place in places), f"{page.name}: {name}"
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([\w-]+):", makefile, re.M))
+    for page in PAGES:
+        wanted = set(re.findall(r"`make (\w+)`", page.read_text(encoding="utf-8")))
+        assert wanted <= targets, page.name
