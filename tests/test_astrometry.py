@@ -132,13 +132,13 @@ def test_a_third_of_false_stars_on_either_side_does_no_harm():
 
 def test_a_satellite_trail_does_not_vote():
     rs = np.random.RandomState(4)
-    t = np.linspace(0, 4000, 250)
+    t = np.linspace(1900, 2300, 250)
     trail = sources(t, 0.4 * t + 900, 1e6, flags=2)
     _, stars, _ = observed(4, n_field=60)
     assert find_placement(trail, stars, CHIP, AXIS, groups(48.0)) is None
-    # And when it was not recognised as one: a hundred false stars in a line across bright ones.
+    # And when it was not recognised as one: five detections for every place of a bright star.
     trail["flags"] = 0
-    few = reference(*field(12, rs), 0.1, rs)
+    few = reference(*field(40, rs, spread_pix=-1500), 0.1, rs)
     assert find_placement(trail, few, CHIP, AXIS, groups(48.0)) is None
 
 
@@ -349,7 +349,7 @@ def test_frames_that_are_turned_a_little_get_their_own_turn():
 
 def test_wrong_stars_in_catalogue_and_frames_are_left_out():
     clean = campaign(12)
-    dirty = campaign(12, outliers=0.06)
+    dirty = campaign(12, outliers=0.2)
     off = errors(solve(dirty[0], dirty[2], dirty[3]), dirty[1])
     assert np.sqrt((off**2).mean()) < 1.4 * due(1000)
     assert np.sqrt(

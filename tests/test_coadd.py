@@ -309,7 +309,7 @@ def test_blocks_and_threads_do_not_change_a_bit():
 
 def test_bad_pixels_do_not_get_into_the_stack():
     rs = np.random.RandomState(5)
-    view = tan()
+    view = tan(1.1, 0.7, turn_deg=0.7)  # every phase of the kernel
     image = noisy(np.full(SHAPE, 10.0), 0.5, rs)
     bad = np.zeros(SHAPE, np.uint8)
     bad[60, 70] = 1  # alone

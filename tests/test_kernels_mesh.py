@@ -84,11 +84,18 @@ def test_stars_do_not_pull_a_cell_up():
 
 
 def catmull_rom(mesh, cell, shape):
-    """SciPy's cubic Hermite spline through the cells' centres, slopes from the neighbours."""
+    """SciPy's cubic Hermite spline through the cells' centres, slopes from the neighbours.
+
+    Beyond the ends the nodes go on as the straight line through the last two.
+    """
     pad = 2
-    out = np.pad(mesh.astype(float), pad, mode="edge")
+    out = mesh.astype(float)
     for axis, n in ((0, shape[0]), (1, shape[1])):
         out = np.moveaxis(out, axis, 0)
+        low, high = (out[1] - out[0], out[-1] - out[-2]) if len(out) > 1 else (0 * out[0],) * 2
+        before = [out[0] - k * low for k in range(pad, 0, -1)]
+        after = [out[-1] + k * high for k in range(1, pad + 1)]
+        out = np.stack([*before, *out, *after])
         at = (np.arange(out.shape[0]) - pad + 0.5) * cell
         slope = np.zeros_like(out)
         slope[1:-1] = (out[2:] - out[:-2]) / (2 * cell)

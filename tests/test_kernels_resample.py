@@ -117,6 +117,16 @@ def test_rotation_flip_and_scale_equal_direct_evaluation():
     assert n > 800
 
 
+def test_the_phase_is_rounded_to_the_nearest():
+    data = np.random.RandomState(5).normal(0, 1, (12, 12)).astype(np.float32)
+    for phase, nearest in ((700.3, 700), (700.7, 701), (PHASES - 0.4, PHASES)):
+        shift = (3 + phase / PHASES, 3.0)
+        out, _ = resample(data, *maps((1, 1), 4, UNIT, shift), (1, 1), 4)
+        want = lanczos_at(data, 3 + nearest / PHASES, 3.0)
+        # One phase further it would be 1/2048 of a slope of about 1: 5e-4.
+        assert out[0, 0] == pytest.approx(want, abs=1e-5)
+
+
 @pytest.mark.parametrize("frequency", [0.03, 0.1, 0.2])
 def test_a_wave_comes_out_where_it_is(frequency):
     y, x = np.mgrid[:64, :64]
@@ -213,6 +223,18 @@ def test_single_bad_pixels_of_a_plane_are_filled_exactly():
         fill_bad(data, bad, 8)
     # Eight symmetric neighbours of a plane: their mean is its value, to float32 rounding.
     np.testing.assert_allclose(data, plane, atol=8 * 150 * 2**-24)
+
+
+def test_a_bad_pixel_gets_the_weighted_mean_of_its_neighbours():
+    data = np.array([[1, 2, 4], [8, 99, 16], [32, 64, 128]], np.float32)
+    bad = np.zeros((3, 3), np.uint8)
+    bad[1, 1] = 1
+    fill_bad(data, bad, 1)
+    # Beside: weight 1; at the corners, further away: 1/2.
+    assert data[1, 1] == pytest.approx((2 + 8 + 16 + 64 + (1 + 4 + 32 + 128) / 2) / 6)
+    data[1, 1], bad[2] = 99, 1
+    fill_bad(data, bad, 1)
+    assert data[1, 1] == pytest.approx((2 + 8 + 16 + (1 + 4) / 2) / 4)
 
 
 def test_good_pixels_are_not_changed_and_deep_holes_become_zero():

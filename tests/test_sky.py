@@ -1,7 +1,7 @@
 """The sky: its image, its level and gradient, its holes."""
 
 import tracemalloc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -81,6 +81,9 @@ def test_without_masks_the_clipping_takes_most_of_the_stars():
     assert 0 < (sky - TRUE_SKY).mean() < 0.002
     assert np.quantile(sky - TRUE_SKY, 0.999) < 0.02
     assert (sky - TRUE_SKY).max() < 0.3
+    unclipped = replace(CONFIG, clip_sigma=1e9)
+    plain = make_sky(frames, levels_of(LEVELS), [no_mask(SHAPE)] * 9, unclipped)
+    assert (sky - TRUE_SKY).mean() < 0.8 * (plain - TRUE_SKY).mean()
 
 
 def test_a_frames_own_gradient_does_not_get_into_the_sky():

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table
+from threadpoolctl import threadpool_limits
 
 from photometrus import astromatic, intermediate, ladder
 from photometrus.config import Config
@@ -64,7 +65,9 @@ def reduce_chip(
     )
     started = time.monotonic()
     try:
-        result = run.reduce()
+        # The matrices are small: a second BLAS thread costs more than it gives.
+        with threadpool_limits(1, user_api="blas"):
+            result = run.reduce()
     except PhotometrusError as error:
         log.error("C%d: %s", chip, error)  # noqa: TRY400 - explained, not a bug
         result = ChipResult(chip, verdicts=run.all_verdicts(), notes=run.notes, error=str(error))
@@ -259,14 +262,14 @@ class ChipRun:
         self.progress(f"C{self.chip} astrometry", 0, 1)
         catalog = self.reference_catalog(tracks)
         stars = ladder.catalog_of(tracks, self.config) if catalog is None else catalog
-        tracks, notes = ladder.place(tracks, stars, self.config, self.each)
+        tracks, notes = ladder.place(tracks, stars, self.config)
         if catalog is not None and all(track.placement is None for track in tracks):
             self.note(
                 "no frame was found among the catalogue's stars: the frames are aligned to each "
                 "other; absolute astrometry is the telescope's pointing"
             )
             catalog, stars = None, ladder.catalog_of(tracks, self.config)
-            tracks, notes = ladder.place(tracks, stars, self.config, self.each)
+            tracks, notes = ladder.place(tracks, stars, self.config)
         for note in notes:
             self.note(note)
         placed = [track for track in tracks if track.placement is not None]
@@ -279,7 +282,7 @@ class ChipRun:
             raise TooFewFrames("no frame was found on the sky")
         joint = astrometry.solve_jointly(
             [track.sources for track in placed],
-            ladder.first_solutions(placed, stars, self.config, self.each),
+            ladder.first_solutions(placed, stars, self.config),
             [ladder.placed_wcs(track) for track in placed],
             self.chip,
             catalog,

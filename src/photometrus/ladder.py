@@ -1,7 +1,8 @@
 """Where every frame of a chip points: found among the stars, one step down when a step fails.
 
 Header and option give the rotator; the stars decide. What the first frame finds is tried first on
-the others. Without a catalogue the frames are placed on each other.
+the others. Without a catalogue the frames are placed on each other. All of it is small linear
+algebra, which threads only slow down.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,6 @@ from photometrus.config import Config
 from photometrus.stages import astrometry
 from photometrus.stages.astrometry import Placement
 from photometrus.track import Track
-from photometrus.workers import Each
 
 RIGHT_ANGLES = (90.0, 180.0, 270.0)
 SMALL_ERRORS_DEG = (0.0, -0.25, 0.25, -0.5, 0.5)
@@ -31,7 +31,7 @@ def rotator(track: Track, config: Config) -> float:
 
 
 def place(
-    tracks: Sequence[Track], catalog: Table | None, config: Config, each: Each = map
+    tracks: Sequence[Track], catalog: Table | None, config: Config
 ) -> tuple[list[Track], list[str]]:
     """The tracks with their placements (None where a frame was not found), and notes.
 
@@ -55,7 +55,7 @@ def place(
     def one(track: Track) -> Track:
         return replace(track, placement=_find(track, catalog, groups, config))
 
-    return _agreed(list(each(one, tracks)), catalog, config), notes
+    return _agreed([one(track) for track in tracks], catalog, config), notes
 
 
 def _agreed(tracks: list[Track], catalog: Table, config: Config) -> list[Track]:
@@ -142,9 +142,7 @@ def placed_wcs(track: Track) -> WCS:
     return astrometry.placed_wcs(info.ramp.chip, (info.ra_deg, info.dec_deg), track.placement)
 
 
-def first_solutions(
-    placed: Sequence[Track], catalog: Table | None, config: Config, each: Each = map
-) -> list[WCS]:
+def first_solutions(placed: Sequence[Track], catalog: Table | None, config: Config) -> list[WCS]:
     """One model of the chip, fitted to the frame with most stars, carried to all frames.
 
     Good to a few tenths of an arcsecond: where the joint solution starts.
@@ -157,11 +155,11 @@ def first_solutions(
     def alone(k: int) -> tuple[WCS, int, float]:
         return astrometry.refine_alone(placed[k].sources, catalog, own[k], chip, config.astrometry)
 
-    fits = list(each(alone, range(len(placed))))
+    fits = [alone(k) for k in range(len(placed))]
     best = max(range(len(placed)), key=lambda k: fits[k][1])
 
     def carry(k: int) -> WCS:
         start = astrometry.carried(fits[best][0], own[best], own[k])
         return astrometry.refine_shift(placed[k].sources, catalog, start, chip, config.astrometry)
 
-    return list(each(carry, range(len(placed))))
+    return [carry(k) for k in range(len(placed))]

@@ -68,27 +68,41 @@ def _cubic(p, t):
 
 
 @njit(nogil=True, cache=True)
+def _node(values, i):
+    """A value of a row of nodes; beyond its ends, what the straight line through the last two says.
+
+    So a gradient is followed to the edge of the image, half a cell beyond the last node.
+    """
+    n = values.size
+    if n == 1:
+        return values[0]
+    if i < 0:
+        return values[0] + i * (values[1] - values[0])
+    if i >= n:
+        return values[n - 1] + (i - n + 1) * (values[n - 1] - values[n - 2])
+    return values[i]
+
+
+@njit(nogil=True, cache=True)
 def add_mesh_rows(out, mesh, cell, y0, factor):
     """Add `factor` times the mesh, interpolated (Catmull-Rom), to rows y0... of an image.
 
     out : float32 (rows, nx), changed; mesh : float32 (gy, gx), values at cell centres, finite
     """
     rows, nx = out.shape
-    gy, gx = mesh.shape
+    gx = mesh.shape[1]
     column = np.empty(gx, np.float64)
     p = np.empty(4, np.float64)
     for r in range(rows):
         t = (y0 + r + 0.5) / cell - 0.5
         j = int(np.floor(t))
-        fy = t - j
         for i in range(gx):
             for k in range(4):
-                p[k] = mesh[min(max(j - 1 + k, 0), gy - 1), i]
-            column[i] = _cubic(p, fy)
+                p[k] = _node(mesh[:, i], j - 1 + k)
+            column[i] = _cubic(p, t - j)
         for x in range(nx):
             s = (x + 0.5) / cell - 0.5
             i = int(np.floor(s))
-            fx = s - i
             for k in range(4):
-                p[k] = column[min(max(i - 1 + k, 0), gx - 1)]
-            out[r, x] += np.float32(factor * _cubic(p, fx))
+                p[k] = _node(column, i - 1 + k)
+            out[r, x] += np.float32(factor * _cubic(p, s - i))

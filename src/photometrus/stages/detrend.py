@@ -24,6 +24,7 @@ class FlatConfig:
     max_response: float = 2.5  # pixels above are odd
     max_local_deviation: float = 0.25  # from the median of the neighbourhood: dead or odd
     min_pair_contrast: float = 0.02  # a pair of FLATs closer in level than this says nothing
+    min_pair_share: float = 0.3  # nor one with less than this share of the best pair's difference
     max_days_away: int = 400  # a flat further in time than this is not taken
 
 
@@ -157,6 +158,8 @@ def make_flat(frames: Sequence[Pixels], config: FlatConfig = FlatConfig()) -> Fl
         for i, j in zip(usable[:half], usable[half:], strict=False)
         if abs(levels[i] - levels[j]) > config.min_pair_contrast * max(levels[i], levels[j])
     ]
+    best = max((abs(levels[i] - levels[j]) for i, j in pairs), default=0.0)
+    pairs = [(i, j) for i, j in pairs if abs(levels[i] - levels[j]) > config.min_pair_share * best]
     shape = frames[0].shape
 
     def good(k: int, y0: int, y1: int) -> Image:

@@ -53,7 +53,7 @@ def shift(
         if not products:
             return result
         stars, note = _reference_or_best(products, config)
-        placed, notes = ladder.place(products, stars, config, each)
+        placed, notes = ladder.place(products, stars, config)
         result.notes += [*filter(None, [note]), *notes]
 
         def one(product: Product) -> Fitted:

@@ -184,7 +184,7 @@ def _with_masks(frames: list[Product], image: Image, config: Config, each: Each)
     """The frames with their stars hidden: from a shallow stack of all, aligned to each other."""
     if not frames:
         return []
-    placed, _ = ladder.place(frames, ladder.catalog_of(frames, config), config, each)
+    placed, _ = ladder.place(frames, ladder.catalog_of(frames, config), config)
     wcs = [
         ladder.placed_wcs(track) if track.placement else pointing_of(track.frame.info, config)
         for track in placed
