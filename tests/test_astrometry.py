@@ -4,19 +4,15 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
+from photometrus.reference import as_catalog, at_epoch, match_catalog
 from photometrus.stages.astrometry import (
     AstrometryConfig,
-    as_catalog,
-    at_epoch,
-    carried,
-    find_placement,
     link,
-    match_catalog,
-    placed_wcs,
     refine_alone,
     refine_shift,
     solve_jointly,
 )
+from photometrus.stages.placement import carried, find_placement, placed_wcs
 from photometrus.wcs import (
     fit_tan_sip,
     from_plane,

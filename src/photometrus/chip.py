@@ -28,6 +28,7 @@ from photometrus.io import fitsfile
 from photometrus.kernels.resample import fill_bad
 from photometrus.netrefine import refine_coadd
 from photometrus.products import Products, RampId
+from photometrus.reference import at_epoch
 from photometrus.stages import astrometry, detrend, masks, sky
 from photometrus.stages.coadd import Layer, coadd, common_grid
 from photometrus.stages.quality import reject, relative_fluxes
@@ -317,7 +318,7 @@ class ChipRun:
                 "astrometry is the telescope's pointing; give -catalog FILE"
             )
             return None
-        return astrometry.at_epoch(table, 2000.0 + (info.begin_mjd - 51544.5) / 365.25)
+        return at_epoch(table, 2000.0 + (info.begin_mjd - 51544.5) / 365.25)
 
     # ------------------------------------------------------------ second sky and stack
 

@@ -14,6 +14,7 @@ from photometrus.stages.astrometry import AstrometryConfig
 from photometrus.stages.coadd import CoaddConfig
 from photometrus.stages.detrend import FlatConfig
 from photometrus.stages.masks import MaskConfig
+from photometrus.stages.placement import PlacementConfig
 from photometrus.stages.sky import SkyConfig
 from photometrus.stages.sources import SourcesConfig
 
@@ -62,6 +63,7 @@ class Config:
     sky: SkyConfig = field(default_factory=SkyConfig)
     sources: SourcesConfig = field(default_factory=SourcesConfig)
     masks: MaskConfig = field(default_factory=MaskConfig)
+    placement: PlacementConfig = field(default_factory=PlacementConfig)
     astrometry: AstrometryConfig = field(default_factory=AstrometryConfig)
     coadd: CoaddConfig = field(default_factory=CoaddConfig)
     chip: dict[str, dict[str, Any]] = field(default_factory=dict)

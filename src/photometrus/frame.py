@@ -27,6 +27,10 @@ class Bad(IntFlag):
     """The ramp could not be fitted: 65535 or NaN; saturated cores, too."""
 
 
+ON_BAD, EXTENDED = 1, 2
+"""Flags of a source: its core is on bad pixels; it is longer than a star (a trail, a galaxy)."""
+
+
 class Pixels(Protocol):
     """Pixels on demand: rows of a calibrated frame, wherever they come from.
 

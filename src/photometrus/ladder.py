@@ -13,8 +13,9 @@ from astropy.table import Table
 from astropy.wcs import WCS
 
 from photometrus.config import Config
-from photometrus.stages import astrometry
-from photometrus.stages.astrometry import Placement
+from photometrus.reference import as_catalog
+from photometrus.stages import astrometry, placement
+from photometrus.stages.placement import Placement
 from photometrus.track import Track
 
 RIGHT_ANGLES = (90.0, 180.0, 270.0)
@@ -75,7 +76,7 @@ def _agreed(tracks: list[Track], catalog: Table, config: Config) -> list[Track]:
     # Exactly the common angle: the joint solution wants frames that differ by little.
     agreeing = [t for t, angle in zip(placed, angles, strict=True) if angle == common]
     best = max(agreeing, key=n_stars)
-    neighbours = astrometry.as_catalog(best.sources, placed_wcs(best))
+    neighbours = as_catalog(best.sources, placed_wcs(best))
     names = {track.name for track in agreeing}
 
     def again(track: Track) -> Track:
@@ -99,9 +100,7 @@ def _find(
     info = track.frame.info
     axis = (info.ra_deg, info.dec_deg)
     chip = info.ramp.chip
-    return astrometry.find_placement(
-        track.sources, catalog, chip, axis, rotators, config.astrometry
-    )
+    return placement.find_placement(track.sources, catalog, chip, axis, rotators, config.placement)
 
 
 def as_pointed(track: Track, config: Config) -> Placement:
@@ -131,7 +130,7 @@ def catalog_of(tracks: Sequence[Track], config: Config) -> Table | None:
     best = max(tracks, key=n_stars)
     if len(best.sources) < config.astrometry.min_matched:
         return None
-    return astrometry.as_catalog(best.sources, best.frame.wcs)
+    return as_catalog(best.sources, best.frame.wcs)
 
 
 def placed_wcs(track: Track) -> WCS:
@@ -139,7 +138,7 @@ def placed_wcs(track: Track) -> WCS:
     info = track.frame.info
     if track.placement is None:
         raise ValueError(f"{track.name} has no placement")
-    return astrometry.placed_wcs(info.ramp.chip, (info.ra_deg, info.dec_deg), track.placement)
+    return placement.placed_wcs(info.ramp.chip, (info.ra_deg, info.dec_deg), track.placement)
 
 
 def first_solutions(placed: Sequence[Track], catalog: Table | None, config: Config) -> list[WCS]:
@@ -159,7 +158,7 @@ def first_solutions(placed: Sequence[Track], catalog: Table | None, config: Conf
     best = max(range(len(placed)), key=lambda k: fits[k][1])
 
     def carry(k: int) -> WCS:
-        start = astrometry.carried(fits[best][0], own[best], own[k])
+        start = placement.carried(fits[best][0], own[best], own[k])
         return astrometry.refine_shift(placed[k].sources, catalog, start, chip, config.astrometry)
 
     return [carry(k) for k in range(len(placed))]

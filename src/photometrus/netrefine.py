@@ -11,7 +11,7 @@ from photometrus.config import Config
 from photometrus.errors import ServiceError
 from photometrus.frame import Coadd
 from photometrus.io import external, fitsfile
-from photometrus.stages.astrometry import agreement
+from photometrus.reference import agreement
 from photometrus.stages.sources import find_sources
 
 SEARCH_RADIUS_DEG = 1.0

@@ -8,8 +8,8 @@ from astropy.table import Table
 
 from photometrus.frame import Frame
 from photometrus.stages import sky
-from photometrus.stages.astrometry import Placement
 from photometrus.stages.detrend import CalibratedPixels
+from photometrus.stages.placement import Placement
 
 
 @dataclass(frozen=True)

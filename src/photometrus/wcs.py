@@ -297,3 +297,8 @@ def tpv_cards(wcs: WCS) -> Header:
         for (number, i, j), value in zip(_TPV, solution, strict=True):
             header[f"PV{axis}_{number}"] = float(value / scale ** (i + j - 1))
     return header
+
+
+def crval(wcs: WCS) -> tuple[float, float]:
+    """The reference point, degrees."""
+    return float(wcs.wcs.crval[0]), float(wcs.wcs.crval[1])

@@ -21,20 +21,10 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from photometrus.frame import Solution
-from photometrus.instrument import CHIP_CRPIX, PIXEL_SCALE_ARCSEC
-from photometrus.kernels.match import best_cell, vote
-from photometrus.stages.sources import EXTENDED
-from photometrus.wcs import (
-    axis_pixel,
-    fit_tan_sip,
-    from_plane,
-    pixel_to_sky,
-    pointing_wcs,
-    shifted,
-    sky_to_pixel,
-    tan_sip,
-    to_plane,
-)
+from photometrus.instrument import PIXEL_SCALE_ARCSEC
+from photometrus.optics import Optics, degrees, prior, solve
+from photometrus.reference import match_catalog
+from photometrus.wcs import axis_pixel, crval, from_plane, pixel_to_sky, sky_to_pixel, to_plane
 
 Array = Any  # float64 array
 
@@ -43,11 +33,6 @@ Array = Any  # float64 array
 class AstrometryConfig:
     """What may be tuned in the astrometry."""
 
-    capture_arcsec: float = 150.0  # how far the pointing may be off
-    vote_cell_arcsec: float = 2.0
-    vote_stars: int = 300  # brightest stars of a frame that vote
-    min_votes: int = 4
-    vote_significance: float = 3.0  # -log10 of the probability of the votes by chance, all tries
     min_matched: int = 4
     catalog_floor_arcsec: float = 0.02  # added to the catalogue's own errors
     centroid_floor_pix: float = 0.02  # added to the centroids' own errors
@@ -61,151 +46,11 @@ class AstrometryConfig:
     """How far the optics may differ from the template, per Legendre term of degree 0, 1, ..."""
     prior_frame_arcsec: tuple[float, float] = (30.0, 0.15)
     """How far one frame may differ from the others: shift; linear terms at the chip's edge."""
-    max_stars: int = 6000  # in the joint solution, evenly over the chip
+    max_stars: int = 6000  # of each frame in the joint solution, the brightest
 
 
-CERTAIN = 40.0
-"""A significance that needs no comparison with other candidates."""
-RADIAL_UNIT_ARCSEC = 2500.0
-"""From the telescope axis to about the outer corner of a chip."""
-FIELD_OF_VIEW_CHIPS = 9
-"""The whole field of view, in areas of a chip."""
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where a frame was found: rotator offset, and shift of the pointing on the sky."""
-
-    rotator_deg: float
-    east_arcsec: float
-    north_arcsec: float
-    votes: int
-    significance: float
-
-
-def _brightest_per_area(sources: Table, n: int) -> Table:
+def _brightest(sources: Table, n: int) -> Table:
     return sources[np.argsort(-np.asarray(sources["flux"]))[:n]]
-
-
-def find_placement(
-    sources: Table,
-    reference: Table,
-    chip: int,
-    axis: tuple[float, float],
-    rotators: Sequence[Sequence[float]],
-    config: AstrometryConfig = AstrometryConfig(),
-) -> Placement | None:
-    """The rotator and shift for which most of a frame's stars fall on catalogue stars.
-
-    sources : x, y, flux, flags; reference : ra_deg, dec_deg, mag; axis : where the telescope says
-        it is
-    rotators : groups of candidates (degrees), the likeliest group first; the most significant
-        candidate of the first group that has a significant one is taken
-    returns None when no candidate is significant
-    """
-    stars = sources[(np.asarray(sources["flags"]) & EXTENDED) == 0][: config.vote_stars]
-    if len(stars) < config.min_votes or len(reference) < config.min_votes:
-        return None
-    # In a crowded field the brightest are enough, wherever in the field of view the chip is.
-    crowd = 4 * len(stars) * FIELD_OF_VIEW_CHIPS
-    if len(reference) > crowd:
-        reference = reference[np.argsort(np.asarray(reference["mag"]), kind="stable")[:crowd]]
-    tried = 0
-    for group in rotators:
-        best: Placement | None = None
-        for rotator in group:
-            found = _vote(stars, reference, chip, axis, rotator, config)
-            tried += 1
-            if found and (best is None or found.significance > best.significance):
-                best = found
-            if best and best.significance > CERTAIN:
-                return best
-        if best and best.significance - np.log10(tried) > config.vote_significance:
-            return best
-    return None
-
-
-def _vote(
-    stars: Table,
-    reference: Table,
-    chip: int,
-    axis: tuple[float, float],
-    rotator_deg: float,
-    config: AstrometryConfig,
-) -> Placement | None:
-    """The shift with most votes at one rotator angle, and how unlikely so many are by chance.
-
-    Every star and every catalogue star has one vote per shift: a trail of false detections across
-    one bright star is one coincidence, not a hundred.
-    """
-    wcs = pointing_wcs(chip, axis, rotator_deg)
-    ra, dec = pixel_to_sky(wcs, stars["x"], stars["y"])
-    centre = _crval(wcs)
-    xi, eta = to_plane(ra, dec, centre)
-    ref_xi, ref_eta = to_plane(reference["ra_deg"], reference["dec_deg"], centre)
-    reach = config.capture_arcsec
-    inside = (ref_xi > xi.min() - reach) & (ref_xi < xi.max() + reach)
-    inside &= (ref_eta > eta.min() - reach) & (ref_eta < eta.max() + reach)
-    if inside.sum() < config.min_votes:
-        return None
-    ref_xi, ref_eta = ref_xi[inside], ref_eta[inside]
-    area = (np.ptp(xi) + 1) * (np.ptp(eta) + 1)
-    wide = (np.ptp(xi) + 2 * reach) * (np.ptp(eta) + 2 * reach)
-    # As many catalogue stars per area as there are stars that vote: the brightest of both.
-    n = min(int(1.5 * len(stars) * wide / area) + 10, inside.sum())
-    brightest = np.argsort(np.asarray(reference["mag"])[inside])[:n]
-    ref_xi, ref_eta = ref_xi[brightest], ref_eta[brightest]
-    cell = config.vote_cell_arcsec
-    votes = np.empty((int(2 * reach / cell),) * 2, np.int32)
-    vote(xi, eta, ref_xi, ref_eta, reach, cell, votes)
-    row, column, _ = best_cell(votes)
-    east, north = (np.array([column, row]) + 0.5) * cell - reach
-    dx = ref_xi[None, :] - xi[:, None] - east
-    dy = ref_eta[None, :] - eta[:, None] - north
-    i, j = np.nonzero((np.abs(dx) < 1.5 * cell) & (np.abs(dy) < 1.5 * cell))
-    count = min(np.unique(i).size, np.unique(j).size)
-    if count < config.min_votes:
-        return None
-    expected = max(9 * float(votes.mean()), 1e-3)
-    # log10 of the Poisson probability of `count` or more, Chernoff's bound, times the cells tried.
-    log_p = (count - expected - count * np.log(count / expected)) / np.log(10)
-    significance = -(log_p + np.log10(votes.size)) if count > expected else 0.0
-    return Placement(
-        rotator_deg,
-        float(east + np.median(dx[i, j])),
-        float(north + np.median(dy[i, j])),
-        int(count),
-        float(significance),
-    )
-
-
-def placed_wcs(chip: int, axis: tuple[float, float], placement: Placement) -> WCS:
-    """The template at a placement."""
-    wcs = pointing_wcs(chip, axis, placement.rotator_deg)
-    return shifted(wcs, placement.east_arcsec, placement.north_arcsec)
-
-
-def carried(model: WCS, model_placed: WCS, placed: WCS) -> WCS:
-    """One frame's fitted WCS carried to another frame of the same chip.
-
-    model : the fitted WCS of a frame, model_placed : what its placement alone gave;
-    placed : what the other frame's placement gave. The optics are in pixels: SIP stays, the
-    linear part turns as the placement does, and the reference point moves likewise.
-    """
-    change = np.linalg.inv(model_placed.pixel_scale_matrix) @ model.pixel_scale_matrix
-    east, north = to_plane(
-        np.float64(model.wcs.crval[0]), np.float64(model.wcs.crval[1]), _crval(model_placed)
-    )
-    turn = placed.pixel_scale_matrix @ np.linalg.inv(model_placed.pixel_scale_matrix)
-    moved = shifted(placed, *(turn @ np.array([float(east), float(north)])))
-    crpix = (float(model.wcs.crpix[0]), float(model.wcs.crpix[1]))
-    return tan_sip(
-        _crval(moved), crpix, placed.pixel_scale_matrix @ change, model.sip.a, model.sip.b
-    )
-
-
-def _crval(wcs: WCS) -> tuple[float, float]:
-    return float(wcs.wcs.crval[0]), float(wcs.wcs.crval[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +94,7 @@ def refine_alone(
     """
     wcs, n, rms = base, 0, float("nan")
     n_bright = max(200, min(len(sources), 1500))
-    stars = _brightest_per_area(sources[np.asarray(sources["flags"]) == 0], n_bright)
+    stars = _brightest(sources[np.asarray(sources["flags"]) == 0], n_bright)
     for radius, degree in ((8.0, 1), (6.0, 3), (3.0, 4), (1.5, 4), (1.0, 4)):
         i, j = match_catalog(stars, reference, wcs, radius, n_bright)
         if i.size < config.min_matched:
@@ -270,195 +115,13 @@ def refine_shift(
     """A WCS whose optics are known, moved and slightly turned onto the catalogue's stars."""
     optics = Optics(axis_pixel(chip), 1)
     fixed = replace(config, prior_radial_arcsec=1e-3)
-    stars = _brightest_per_area(sources[np.asarray(sources["flags"]) == 0], 800)
+    stars = _brightest(sources[np.asarray(sources["flags"]) == 0], 800)
     for radius in (5.0, 2.5, 1.5):
         i, j = match_catalog(stars, reference, wcs, radius, 800)
         if i.size < config.min_matched:
             break
         wcs, _ = _fit_correction(stars[i], reference[j], wcs, optics, fixed)
     return wcs
-
-
-def at_epoch(reference: Table, epoch_yr: float) -> Table:
-    """The catalogue with its proper motions applied to an epoch (Julian year)."""
-    if "pm_ra_mas_yr" not in reference.colnames or "epoch_yr" not in reference.colnames:
-        return reference
-    # A star without an epoch has no known motion: it stays.
-    years = np.nan_to_num(epoch_yr - np.asarray(reference["epoch_yr"], float))
-    pm_ra = np.nan_to_num(np.asarray(reference["pm_ra_mas_yr"], float))
-    pm_dec = np.nan_to_num(np.asarray(reference["pm_dec_mas_yr"], float))
-    out = reference.copy()
-    dec = np.asarray(reference["dec_deg"], float)
-    cos_dec = np.maximum(np.cos(np.radians(dec)), 1e-6)
-    out["ra_deg"] = (np.asarray(reference["ra_deg"]) + years * pm_ra / 3.6e6 / cos_dec) % 360.0
-    out["dec_deg"] = np.clip(dec + years * pm_dec / 3.6e6, -90.0, 90.0)
-    out["epoch_yr"] = np.where((pm_ra != 0) | (pm_dec != 0), epoch_yr, reference["epoch_yr"])
-    return out
-
-
-def agreement(
-    sources: Table, reference: Table, wcs: WCS, radius_arcsec: float = 2.0
-) -> tuple[int, float]:
-    """How a WCS agrees with a catalogue: stars matched, and their rms per axis in arcsec."""
-    i, j = match_catalog(sources, reference, wcs, radius_arcsec, 2000)
-    if i.size == 0:
-        return 0, float("nan")
-    centre = _crval(wcs)
-    xi, eta = to_plane(*pixel_to_sky(wcs, sources["x"][i], sources["y"][i]), centre)
-    ref_xi, ref_eta = to_plane(reference["ra_deg"][j], reference["dec_deg"][j], centre)
-    off = np.concatenate([ref_xi - xi, ref_eta - eta])
-    return int(i.size), 1.4826 * float(np.median(np.abs(off)))
-
-
-def as_catalog(sources: Table, wcs: WCS) -> Table:
-    """A frame's stars as a reference catalogue, where its WCS puts them."""
-    stars = sources[np.asarray(sources["flags"]) == 0]
-    ra, dec = pixel_to_sky(wcs, stars["x"], stars["y"])
-    return Table(
-        {
-            "ra_deg": ra,
-            "dec_deg": dec,
-            "mag": -2.5 * np.log10(np.asarray(stars["flux"])),
-            "pos_err_arcsec": np.full(len(stars), 0.05),
-        }
-    )
-
-
-def match_catalog(
-    sources: Table, reference: Table, wcs: WCS, radius_arcsec: float, n_bright: int | None = None
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Indices (into sources, into reference) of mutual nearest neighbours within a radius.
-
-    n_bright : when given, only the catalogue's brightest stars to about that number per frame's
-        area take part: in a crowded field a wide radius must not find just anybody
-    """
-    x, y = np.asarray(sources["x"]), np.asarray(sources["y"])
-    empty = np.empty(0, np.int64)
-    if x.size == 0:
-        return empty, empty
-    rx, ry = sky_to_pixel(wcs, reference["ra_deg"], reference["dec_deg"])
-    pad = 40.0
-    inside = np.flatnonzero(
-        (rx > x.min() - pad) & (rx < x.max() + pad) & (ry > y.min() - pad) & (ry < y.max() + pad)
-    )
-    if n_bright is not None and inside.size > 1.5 * n_bright:
-        order = np.argsort(np.asarray(reference["mag"])[inside])
-        inside = inside[order[: int(1.5 * n_bright)]]
-    if inside.size == 0:
-        return empty, empty
-    points = np.stack([rx[inside], ry[inside]], axis=1)
-    stars = np.stack([x, y], axis=1)
-    radius = radius_arcsec / PIXEL_SCALE_ARCSEC
-    distance, nearest = cKDTree(points).query(stars, distance_upper_bound=radius)
-    found = np.flatnonzero(np.isfinite(distance))
-    _, back = cKDTree(stars).query(points[nearest[found]])
-    mutual = back == found
-    return found[mutual], inside[nearest[found[mutual]]]
-
-
-def _basis(x: Array, y: Array, degree: int) -> Array:
-    """Legendre products of the pixel up to a total degree: float64 (n, terms), in order."""
-    u = (np.asarray(x, float) + 1 - CHIP_CRPIX) / 2048.0
-    v = (np.asarray(y, float) + 1 - CHIP_CRPIX) / 2048.0
-    p = np.polynomial.legendre.legvander(u, degree)
-    q = np.polynomial.legendre.legvander(v, degree)
-    return np.stack([p[:, i] * q[:, n - i] for n in range(degree + 1) for i in range(n + 1)], 1)
-
-
-def _degrees(degree: int) -> Array:
-    """The total degree of each column of `_basis`."""
-    return np.array([n for n in range(degree + 1) for _ in range(n + 1)])
-
-
-@dataclass(frozen=True, eq=False)
-class Optics:
-    """The shape of the correction to a chip's template: Legendre terms, and one radial term."""
-
-    axis_pix: tuple[float, float]
-    """Where the telescope axis falls (0-based pixel, outside the chip)."""
-    degree: int
-
-    def basis(self, x: Array, y: Array) -> Array:
-        """Legendre terms: float64 (n, terms)."""
-        return _basis(x, y, self.degree)
-
-    def radial(self, wcs: WCS, x: Array, y: Array, centre: tuple[float, float]) -> Array:
-        """Displacement (east, north), float64 (n, 2), cubic, 1 at 2500" from the axis.
-
-        In the plane about `centre`: near a pole its north is not that of the frame.
-        """
-        matrix = _plane_matrix(wcs, centre)
-        offset = np.stack([np.asarray(x) - self.axis_pix[0], np.asarray(y) - self.axis_pix[1]])
-        vector = matrix @ offset / RADIAL_UNIT_ARCSEC
-        return (vector * (vector**2).sum(axis=0)).T
-
-    def apply(self, wcs: WCS, terms: Array, radial: float, centre: tuple[float, float]) -> WCS:
-        """The WCS with a correction added, as TAN-SIP.
-
-        terms : float64 (terms, 2), arcsec east and north in the plane about `centre`
-        """
-        grid = np.linspace(0, 2 * (CHIP_CRPIX - 1), 21)
-        x, y = (g.ravel() for g in np.meshgrid(grid, grid))
-        xi, eta = to_plane(*pixel_to_sky(wcs, x, y), centre)
-        change = self.basis(x, y) @ terms + radial * self.radial(wcs, x, y, centre)
-        ra, dec = from_plane(xi + change[:, 0], eta + change[:, 1], centre)
-        return fit_tan_sip(x, y, ra, dec, _crval(wcs))
-
-
-def _plane_matrix(wcs: WCS, centre: tuple[float, float]) -> Array:
-    """Arcsec per pixel at the reference pixel, in the plane about `centre`: float64 (2, 2)."""
-    step = 100.0
-    x = wcs.wcs.crpix[0] - 1 + step * np.array([1, -1, 0, 0])
-    y = wcs.wcs.crpix[1] - 1 + step * np.array([0, 0, 1, -1])
-    plane = np.stack(to_plane(*pixel_to_sky(wcs, x, y), centre))
-    return (plane[:, ::2] - plane[:, 1::2]) / (2 * step)
-
-
-def _prior(sigma: Array, wcs: WCS, config: AstrometryConfig) -> Array:
-    """Precision matrix (2 p + 1)^2 of [terms east, terms north, radial factor].
-
-    sigma : float64 (p,), priors of the terms. The linear terms are split by what they do to the
-    template's linear part: turn and stretch it (free by `sigma`), or shear it (telescopes do not).
-    """
-    p = sigma.size
-    precision = np.concatenate([1 / sigma**2, 1 / sigma**2, [1 / config.prior_radial_arcsec**2]])
-    matrix = np.diag(precision)
-    if p >= 3:
-        # Columns 1 and 2 are v and u. With L = M Q, Q the template's orientation, M = L Q^T.
-        linear = [2, 1, p + 2, p + 1]  # east u, east v, north u, north v
-        turned = wcs.pixel_scale_matrix / np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix)))
-        a, b = np.r_[turned[0], 0, 0], np.r_[turned[1], 0, 0]
-        c, d = np.r_[0, 0, turned[0]], np.r_[0, 0, turned[1]]
-        free, stiff = sigma[1], min(sigma[1], config.prior_shear_arcsec)
-        block = sum(
-            np.outer(part, part) / (2 * limit) ** 2
-            for part, limit in ((a + d, free), (c - b, free), (a - d, stiff), (b + c, stiff))
-        )
-        matrix[np.ix_(linear, linear)] = block
-    return matrix
-
-
-def _solve(normal: Array, right: Array, prior: Array) -> tuple[Array, float]:
-    """Terms (p, 2) and the radial factor that minimise a quadratic form with a prior.
-
-    normal : float64 (p + 2, p + 2), of the columns [terms, radial east, radial north]
-    right : float64 (p + 2, 2), of the same rows against the east and north targets
-    prior : float64 (2 p + 1, 2 p + 1), from `_prior`
-
-    East and north have terms of their own and share the radial factor.
-    """
-    p = normal.shape[0] - 2
-    whole = prior.copy()
-    whole[:p, :p] += normal[:p, :p]
-    whole[p:-1, p:-1] += normal[:p, :p]
-    whole[:p, -1] += normal[:p, p]
-    whole[-1, :p] += normal[:p, p]
-    whole[p:-1, -1] += normal[:p, p + 1]
-    whole[-1, p:-1] += normal[:p, p + 1]
-    whole[-1, -1] += normal[p, p] + normal[p + 1, p + 1]
-    target = np.concatenate([right[:p, 0], right[:p, 1], [right[p, 0] + right[p + 1, 1]]])
-    solution = np.linalg.solve(whole, target)
-    return np.stack([solution[:p], solution[p:-1]], axis=1), float(solution[-1])
 
 
 def _position_errors(reference: Table, config: AstrometryConfig) -> Array:
@@ -470,7 +133,7 @@ def _fit_correction(
     stars: Table, reference: Table, base: WCS, optics: Optics, config: AstrometryConfig
 ) -> tuple[WCS, float]:
     """Robust fit of a correction, with priors, to matched stars; (wcs, rms per axis in arcsec)."""
-    centre = _crval(base)
+    centre = crval(base)
     xi, eta = to_plane(*pixel_to_sky(base, stars["x"], stars["y"]), centre)
     ref_xi, ref_eta = to_plane(reference["ra_deg"], reference["dec_deg"], centre)
     target = np.stack([ref_xi - xi, ref_eta - eta], axis=1)
@@ -481,7 +144,8 @@ def _fit_correction(
     basis = optics.basis(stars["x"], stars["y"])
     radial = optics.radial(base, stars["x"], stars["y"], centre)
     design = np.concatenate([basis, radial], axis=1)
-    prior = _prior(np.asarray(config.prior_arcsec)[_degrees(optics.degree)], base, config)
+    sigma = np.asarray(config.prior_arcsec)[degrees(optics.degree)]
+    precision = prior(sigma, base, config.prior_radial_arcsec, config.prior_shear_arcsec)
     terms, factor = np.zeros((basis.shape[1], 2)), 0.0
     residual = target - np.median(target, axis=0)
     for _ in range(8):
@@ -489,7 +153,7 @@ def _fit_correction(
         scale = np.maximum(scatter, error)
         weight = _tukey(np.hypot(residual[:, 0], residual[:, 1]) / scale) / scale**2
         weighted = weight[:, None] * design
-        terms, factor = _solve(design.T @ weighted, weighted.T @ target, prior)
+        terms, factor = solve(design.T @ weighted, weighted.T @ target, precision)
         residual = target - basis @ terms - factor * radial
     used = weight > 0
     rms = float(np.sqrt(np.mean(residual[used] ** 2))) if used.any() else float("nan")
@@ -510,7 +174,7 @@ def link(
     A detection joins the nearest star within `link_radius_arcsec`; a star takes one detection per
     frame. Frames are taken one after the other; what nobody has seen before becomes a new star.
     """
-    centre = _crval(wcs[0])
+    centre = crval(wcs[0])
     sum_xi = np.empty(0)
     sum_eta = np.empty(0)
     count = np.empty(0)
@@ -586,7 +250,7 @@ def _solve_once(matched, places, bases, stars, reference, optics, config):
     places : per frame, float64 (2, n), the pixel of each detection's star
     """
     n_frames = len(bases)
-    centre = _crval(bases[0])
+    centre = crval(bases[0])
     star_xi, star_eta = to_plane(stars[0], stars[1], centre)
     n_stars = star_xi.size
 
@@ -635,11 +299,11 @@ def _solve_once(matched, places, bases, stars, reference, optics, config):
     incidence = sparse.csr_matrix((np.ones(n_obs), (np.arange(n_obs), star)), (n_obs, n_stars))
     sigma = np.concatenate(
         [
-            np.asarray(config.prior_arcsec)[_degrees(optics.degree)],
+            np.asarray(config.prior_arcsec)[degrees(optics.degree)],
             np.tile([config.prior_frame_arcsec[0]] + [config.prior_frame_arcsec[1]] * 2, n_frames),
         ]
     )
-    prior = _prior(sigma, bases[0], config)
+    precision = prior(sigma, bases[0], config.prior_radial_arcsec, config.prior_shear_arcsec)
     weight = 1 / error**2
     catalog_weight = prior_weight.copy()
     trust = np.ones(n_stars)
@@ -654,7 +318,7 @@ def _solve_once(matched, places, bases, stars, reference, optics, config):
         normal = (design.T @ weighted - cross.T @ scaled).toarray()
         pull = incidence.T @ (weight[:, None] * observed) + catalog_weight[:, None] * prior_value
         right = -(weighted.T @ observed) + scaled.T @ pull
-        terms, factor = _solve(normal, np.asarray(right), prior)
+        terms, factor = solve(normal, np.asarray(right), precision)
         moved = observed + design[:, :n_columns] @ terms + factor * radial
         shift = (
             incidence.T @ (weight[:, None] * moved) + catalog_weight[:, None] * prior_value

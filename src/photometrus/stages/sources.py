@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.table import Table
 
-from photometrus.frame import Flags, Image
+from photometrus.frame import EXTENDED, ON_BAD, Flags, Image
 from photometrus.instrument import GAIN_E_PER_ADU
 from photometrus.kernels.detect import measure_peaks, peaks, smooth
 
@@ -21,10 +21,6 @@ class SourcesConfig:
     max_extent: float = 1.8  # of a star's major axis, from which a source is flagged as extended
     max_on_bad: float = 0.05  # share of a star's weight on bad pixels from which it is flagged
     border_pix: int = 6
-
-
-ON_BAD, EXTENDED = 1, 2
-"""Flags of a source."""
 
 
 def find_sources(

@@ -18,6 +18,7 @@ from photometrus.instrument import CHIPS_FIELD_RADIUS_DEG
 from photometrus.io import external, fitsfile, ldac
 from photometrus.io.catalogs import reference
 from photometrus.products import Products
+from photometrus.reference import as_catalog, at_epoch
 from photometrus.stages import astrometry
 from photometrus.steps.frames import (
     Lost,
@@ -104,7 +105,7 @@ def _reference(info: FrameInfo, config: Config) -> Table:
     cache = Path(config.input.cache) if config.input.cache else None
     axis, radius = (info.ra_deg, info.dec_deg), CHIPS_FIELD_RADIUS_DEG + 0.05
     stars = reference(config.input.catalog, axis, radius, info.band, cache=cache)
-    return astrometry.at_epoch(stars, 2000.0 + (info.begin_mjd - 51544.5) / 365.25)
+    return at_epoch(stars, 2000.0 + (info.begin_mjd - 51544.5) / 365.25)
 
 
 def _reference_or_best(products: list[Product], config: Config) -> tuple[Table, str]:
@@ -120,7 +121,7 @@ def _reference_or_best(products: list[Product], config: Config) -> tuple[Table, 
                 return stars, ""
             trouble = f"{config.input.catalog} has {len(stars)} stars around the field"
     best = max(products, key=ladder.n_stars)
-    return astrometry.as_catalog(best.sources, best.frame.wcs), (
+    return as_catalog(best.sources, best.frame.wcs), (
         f"{trouble}: the frames are aligned to {best.name}, where the telescope says it is; "
         "give -catalog FILE"
     )
@@ -132,7 +133,8 @@ def _fit(product: Product, stars: Table, config: Config) -> tuple[WCS, int, floa
     if product.placement is None:
         raise FrameError(
             f"{name}: its {len(product.sources)} stars are not found within "
-            f"{limits.capture_arcsec:g} arcsec of the pointing; check -rot_val and -catalog"
+            f"{config.placement.capture_arcsec:g} arcsec of the pointing; check -rot_val and "
+            "-catalog"
         )
     base = ladder.placed_wcs(product)
     wcs, n, rms = astrometry.refine_alone(product.sources, stars, base, product.ramp.chip, limits)

@@ -1,0 +1,89 @@
+"""Reference stars: brought to an epoch, made from a frame, matched with a frame's stars."""
+
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from photometrus.instrument import PIXEL_SCALE_ARCSEC
+from photometrus.wcs import crval, pixel_to_sky, sky_to_pixel, to_plane
+
+
+def at_epoch(reference: Table, epoch_yr: float) -> Table:
+    """The catalogue with its proper motions applied to an epoch (Julian year)."""
+    if "pm_ra_mas_yr" not in reference.colnames or "epoch_yr" not in reference.colnames:
+        return reference
+    # A star without an epoch has no known motion: it stays.
+    years = np.nan_to_num(epoch_yr - np.asarray(reference["epoch_yr"], float))
+    pm_ra = np.nan_to_num(np.asarray(reference["pm_ra_mas_yr"], float))
+    pm_dec = np.nan_to_num(np.asarray(reference["pm_dec_mas_yr"], float))
+    out = reference.copy()
+    dec = np.asarray(reference["dec_deg"], float)
+    cos_dec = np.maximum(np.cos(np.radians(dec)), 1e-6)
+    out["ra_deg"] = (np.asarray(reference["ra_deg"]) + years * pm_ra / 3.6e6 / cos_dec) % 360.0
+    out["dec_deg"] = np.clip(dec + years * pm_dec / 3.6e6, -90.0, 90.0)
+    out["epoch_yr"] = np.where((pm_ra != 0) | (pm_dec != 0), epoch_yr, reference["epoch_yr"])
+    return out
+
+
+def agreement(
+    sources: Table, reference: Table, wcs: WCS, radius_arcsec: float = 2.0
+) -> tuple[int, float]:
+    """How a WCS agrees with a catalogue: stars matched, and their rms per axis in arcsec."""
+    i, j = match_catalog(sources, reference, wcs, radius_arcsec, 2000)
+    if i.size == 0:
+        return 0, float("nan")
+    centre = crval(wcs)
+    xi, eta = to_plane(*pixel_to_sky(wcs, sources["x"][i], sources["y"][i]), centre)
+    ref_xi, ref_eta = to_plane(reference["ra_deg"][j], reference["dec_deg"][j], centre)
+    off = np.concatenate([ref_xi - xi, ref_eta - eta])
+    return int(i.size), 1.4826 * float(np.median(np.abs(off)))
+
+
+def as_catalog(sources: Table, wcs: WCS) -> Table:
+    """A frame's stars as a reference catalogue, where its WCS puts them."""
+    stars = sources[np.asarray(sources["flags"]) == 0]
+    ra, dec = pixel_to_sky(wcs, stars["x"], stars["y"])
+    return Table(
+        {
+            "ra_deg": ra,
+            "dec_deg": dec,
+            "mag": -2.5 * np.log10(np.asarray(stars["flux"])),
+            "pos_err_arcsec": np.full(len(stars), 0.05),
+        }
+    )
+
+
+def match_catalog(
+    sources: Table, reference: Table, wcs: WCS, radius_arcsec: float, n_bright: int | None = None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Indices (into sources, into reference) of mutual nearest neighbours within a radius.
+
+    n_bright : when given, only the catalogue's brightest stars to about that number per frame's
+        area take part: in a crowded field a wide radius must not find just anybody
+    """
+    x, y = np.asarray(sources["x"]), np.asarray(sources["y"])
+    empty = np.empty(0, np.int64)
+    if x.size == 0:
+        return empty, empty
+    rx, ry = sky_to_pixel(wcs, reference["ra_deg"], reference["dec_deg"])
+    pad = 40.0
+    inside = np.flatnonzero(
+        (rx > x.min() - pad) & (rx < x.max() + pad) & (ry > y.min() - pad) & (ry < y.max() + pad)
+    )
+    if n_bright is not None and inside.size > 1.5 * n_bright:
+        order = np.argsort(np.asarray(reference["mag"])[inside])
+        inside = inside[order[: int(1.5 * n_bright)]]
+    if inside.size == 0:
+        return empty, empty
+    points = np.stack([rx[inside], ry[inside]], axis=1)
+    stars = np.stack([x, y], axis=1)
+    radius = radius_arcsec / PIXEL_SCALE_ARCSEC
+    distance, nearest = cKDTree(points).query(stars, distance_upper_bound=radius)
+    found = np.flatnonzero(np.isfinite(distance))
+    _, back = cKDTree(stars).query(points[nearest[found]])
+    mutual = back == found
+    return found[mutual], inside[nearest[found[mutual]]]
