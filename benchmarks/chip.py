@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 
 from helpers import machine
-
 from photometrus.simulate.night import SimulateConfig, simulate_night
 
 
