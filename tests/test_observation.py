@@ -213,8 +213,7 @@ def test_development_chip_at_full_size(shared_data, tmp_path, require_program):
     assert all(max(solution.rms_arcsec) < 0.25 for solution in solutions)
 
 
-@pytest.mark.parametrize("chip", CHIPS)
-def test_development_windows(shared_data, tmp_path, chip):
+def test_development_windows(shared_data, tmp_path):
     data = shared_data / "dev_small"
     config = load(
         None,
@@ -226,18 +225,18 @@ def test_development_windows(shared_data, tmp_path, chip):
             }
         },
     )
-    request = Request("GRB240825A", date(2024, 8, 25), "H", (chip,), tmp_path / "p")
+    request = Request("GRB240825A", date(2024, 8, 25), "H", CHIPS, tmp_path / "p")
     observation = reduce_observation(request, config)
     assert observation.complete, observation
-    numbers = accuracy.measure(tmp_path / "p", data / "truth", chip)
-    # A window holds some 25 catalogue stars of 0.1" and six to nine bright ones: the shift is
-    # known to 0.02", the two slopes of either axis to 0.035" at the edge, so 0.03" rms is
-    # expected and 0.06" is two sigma of it.
-    limits = {**accuracy.WINDOW, "astrometry.rms_ra_mas": (None, 60.0)}
-    limits["astrometry.rms_dec_mas"] = (None, 60.0)
-    if numbers["transient"]["on_chip"] is not True:
-        del limits["transient.missed"]
-    assert accuracy.check(numbers, limits) == []
+    for chip in CHIPS:
+        numbers = accuracy.measure(tmp_path / "p", data / "truth", chip)
+        limits = dict(accuracy.WINDOW)
+        if numbers["transient"]["on_chip"] is not True:
+            del limits["transient.missed"]
+        assert accuracy.check(numbers, limits) == []
+    # Each window has some 30 catalogue stars: too few for scale, rotation and distortion of its
+    # own. All four have them in common.
+    assert all(any("all chips" in note for note in one.notes) for one in observation.chips)
 
 
 # ---------------------------------------------------------------- windows

@@ -9,7 +9,8 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from photometrus.instrument import BORDER_PIXELS, PIXEL_SCALE_ARCSEC
 from photometrus.io import fitsfile
 from photometrus.kernels.resample import fill_bad
 from photometrus.netrefine import refine_coadd
+from photometrus.optics import FieldFit, field_fit
 from photometrus.products import Products, RampId
 from photometrus.reference import at_epoch
 from photometrus.stages import astrometry, detrend, masks, sky
@@ -52,17 +54,28 @@ def reduce_chip(
     config: Config,
     flats: Flats,
     reference: Reference,
+    field: FieldFit | None = None,
     *,
     each: Each = map,
     progress: Progress = no_progress,
 ) -> ChipResult:
     """Reduce one chip's ramps (all of the same chip) to a stack with weight map and products.
 
+    field : what all chips together say of scale, rotation and radial distortion; when given, the
+        chip's own stars do not change it by much
     Nothing that can be explained is raised: it is in the result, with all verdicts so far.
     """
     chip = ramps[0].chip
     run = ChipRun(
-        products, chip, config.for_chip(chip), flats, reference, each, progress, sorted(ramps)
+        products,
+        chip,
+        config.for_chip(chip),
+        flats,
+        reference,
+        each,
+        progress,
+        sorted(ramps),
+        field,
     )
     started = time.monotonic()
     try:
@@ -88,8 +101,10 @@ class ChipRun:
     each: Each
     progress: Progress
     ramps: list[RampId]
-    verdicts: dict[str, Verdict] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    field: FieldFit | None = None
+    field_fit: FieldFit | None = None
+    verdicts: dict[str, Verdict] = dataclass_field(default_factory=dict)
+    notes: list[str] = dataclass_field(default_factory=list)
 
     def reduce(self) -> ChipResult:
         """Everything, in order: the page of verbs."""
@@ -281,14 +296,27 @@ class ChipRun:
         )
         if not placed:
             raise TooFewFrames("no frame was found on the sky")
+        config = self.config
+        if self.field is not None:
+            self.note(
+                f"its own stars are few: scale, rotation and radial distortion are those of all "
+                f"chips ({self.field.n_reference} stars)"
+            )
+            config = replace(config, astrometry=astrometry.stiff(config.astrometry))
+        bases = ladder.bases(placed, self.field, config)
         joint = astrometry.solve_jointly(
             [track.sources for track in placed],
-            ladder.first_solutions(placed, stars, self.config),
-            [ladder.placed_wcs(track) for track in placed],
+            ladder.first_solutions(placed, bases, stars, config),
+            bases,
             self.chip,
             catalog,
-            self.config.astrometry,
+            config.astrometry,
         )
+        if catalog is not None and placed[0].placement is not None:
+            angle = placed[0].placement.rotator_deg
+            self.field_fit = field_fit(
+                self.chip, bases[0], *joint.correction, angle, joint.n_reference
+            )
         transparency = relative_fluxes([track.sources for track in placed], joint.stars)
         out = []
         for k, track in enumerate(placed):
@@ -456,7 +484,15 @@ class ChipRun:
         fitsfile.write_image(weight, result.weight, weight_header)
         wcs_header = sip_cards(result.wcs, result.data.shape)
         fitsfile.write_header(self.products.coadd_wcs(self.ramps), wcs_header)
-        return ChipResult(self.chip, path, weight, self.all_verdicts(), numbers, self.notes)
+        return ChipResult(
+            chip=self.chip,
+            coadd=path,
+            weight=weight,
+            verdicts=self.all_verdicts(),
+            numbers=numbers,
+            notes=self.notes,
+            field_fit=self.field_fit,
+        )
 
     # ------------------------------------------------------------ bookkeeping
 

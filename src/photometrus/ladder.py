@@ -13,10 +13,12 @@ from astropy.table import Table
 from astropy.wcs import WCS
 
 from photometrus.config import Config
+from photometrus.optics import FieldFit, Optics, stretched
 from photometrus.reference import as_catalog
 from photometrus.stages import astrometry, placement
 from photometrus.stages.placement import Placement
 from photometrus.track import Track
+from photometrus.wcs import crval, pixel_to_sky, shifted, to_plane
 
 RIGHT_ANGLES = (90.0, 180.0, 270.0)
 SMALL_ERRORS_DEG = (0.0, -0.25, 0.25, -0.5, 0.5)
@@ -141,15 +143,34 @@ def placed_wcs(track: Track) -> WCS:
     return placement.placed_wcs(info.ramp.chip, (info.ra_deg, info.dec_deg), track.placement)
 
 
-def first_solutions(placed: Sequence[Track], catalog: Table | None, config: Config) -> list[WCS]:
+def bases(placed: Sequence[Track], field: FieldFit | None, config: Config) -> list[WCS]:
+    """Each frame's template where it was found, with what all chips share applied to it."""
+    own = [placed_wcs(track) for track in placed]
+    if field is None:
+        return own
+    degree = len(config.astrometry.prior_arcsec) - 1
+    optics = Optics(placed[0].frame.info.ramp.chip, degree)
+    out = []
+    for track, wcs in zip(placed, own, strict=True):
+        new = stretched(optics, wcs, field, track.placement.rotator_deg)  # type: ignore[union-attr]
+        # A window turns about the chip's middle, which is not its own: it stays where it was found.
+        x, y = (np.median(np.asarray(track.sources[axis])) for axis in ("x", "y"))
+        centre = crval(new)
+        here, there = (to_plane(*pixel_to_sky(one, x, y), centre) for one in (new, wcs))
+        out.append(shifted(new, float(there[0] - here[0]), float(there[1] - here[1])))
+    return out
+
+
+def first_solutions(
+    placed: Sequence[Track], own: Sequence[WCS], catalog: Table | None, config: Config
+) -> list[WCS]:
     """One model of the chip, fitted to the frame with most stars, carried to all frames.
 
-    Good to a few tenths of an arcsecond: where the joint solution starts.
+    own : each frame's base. Good to a few tenths of an arcsecond: where the joint solution starts.
     """
-    own = [placed_wcs(track) for track in placed]
     chip = placed[0].frame.info.ramp.chip
     if catalog is None:
-        return own
+        return list(own)
 
     def alone(k: int) -> tuple[WCS, int, float]:
         return astrometry.refine_alone(placed[k].sources, catalog, own[k], chip, config.astrometry)

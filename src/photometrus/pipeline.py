@@ -9,7 +9,8 @@ import platform
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
+from dataclasses import field as dataclass_field
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from photometrus.io.catalogs import reference
 from photometrus.io.download import DownloadEvent, Downloads, download, write_failed
 from photometrus.io.nightlog import read_log, select
 from photometrus.io.whole import make_folder, whole
+from photometrus.optics import FieldFit, combined
 from photometrus.products import Products, RampId
 from photometrus.track import ChipResult, Verdict
 from photometrus.workers import cores, threads
@@ -67,9 +69,9 @@ class Observation:
 
     chips: list[ChipResult]
     record: Path
-    missing: list[tuple[str, str]] = field(default_factory=list)
+    missing: list[tuple[str, str]] = dataclass_field(default_factory=list)
     """Ramps that the archive did not give: (name, reason)."""
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = dataclass_field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -221,14 +223,18 @@ def _reduce(
         cache=config.input.cache,
     )
     find = partial(find, unavailable=_ask_once(find, products, ramps))
-    jobs = [
-        partial(_one_chip, products, ramps[chip], chip, config, flats, find)
-        for chip in sorted(ramps)
-    ]
-    if config.run.parallel and len(jobs) > 1:
-        chips = _at_once(jobs, config.run.threads, progress)
-    else:
-        chips = [job(config.run.threads or cores(), progress) for job in jobs]
+    jobs = [_Job(products, ramps[chip], chip, config, flats, find) for chip in sorted(ramps)]
+    chips = _run(jobs, config, progress)
+    field = shared_field(chips, config)
+    if field is not None:
+        weak = [k for k, chip in enumerate(chips) if _is_weak(chip, config)]
+        again = _run([replace(jobs[k], field=field) for k in weak], config, progress)
+        for k, result in zip(weak, again, strict=True):
+            if result.error:
+                # Nothing of the second try was written: the first one stands.
+                log.warning("C%d: %s; its own solution is kept", result.chip, result.error)
+            else:
+                chips[k] = result
     observation = Observation(chips, products.run_record, missing, notes)
     _write_record(observation, products, night, command, started)
     return observation
@@ -267,12 +273,56 @@ def reference_stars(
     return reference(source, axis, radius, band, cache=Path(cache) if cache else None)
 
 
-def _one_chip(products, ramps, chip, config, flats, find, n_threads, progress) -> ChipResult:
-    """A chip, or the reason why there is none."""
-    if not ramps:
-        return ChipResult(chip, error=f"C{chip}: no ramps")
-    with threads(n_threads) as each:
-        return reduce_chip(products, ramps, config, flats, find, each=each, progress=progress)
+@dataclass(frozen=True)
+class _Job:
+    """One chip's reduction: small, so that it can travel to another process."""
+
+    products: Products
+    ramps: list[RampId]
+    chip: int
+    config: Config
+    flats: Flats
+    find: Any
+    field: FieldFit | None = None
+
+    def __call__(self, n_threads: int, progress: Progress) -> ChipResult:
+        if not self.ramps:
+            return ChipResult(self.chip, error="no ramps")
+        with threads(n_threads) as each:
+            return reduce_chip(
+                self.products,
+                self.ramps,
+                self.config,
+                self.flats,
+                self.find,
+                self.field,
+                each=each,
+                progress=progress,
+            )
+
+
+def shared_field(chips: Sequence[ChipResult], config: Config) -> FieldFit | None:
+    """What all chips say of scale, rotation and radial distortion, when one of them needs it.
+
+    None when no chip has few catalogue stars, or there are no others to help.
+    """
+    fits = [chip.field_fit for chip in chips if chip.field_fit is not None and not chip.error]
+    if len(fits) < 2 or not any(_is_weak(chip, config) for chip in chips):
+        return None
+    return combined(fits)
+
+
+def _is_weak(chip: ChipResult, config: Config) -> bool:
+    fit = chip.field_fit
+    few = config.for_chip(chip.chip).astrometry.field_stars
+    return fit is not None and not chip.error and fit.n_reference < few
+
+
+def _run(jobs: list[Any], config: Config, progress: Progress) -> list[ChipResult]:
+    """The chips, one after the other or at once."""
+    if config.run.parallel and len(jobs) > 1:
+        return _at_once(jobs, config.run.threads, progress)
+    return [job(config.run.threads or cores(), progress) for job in jobs]
 
 
 def _at_once(jobs: list[Any], n_threads: int, progress: Progress) -> list[ChipResult]:
@@ -340,6 +390,7 @@ def _write_record(
                 "error": result.error,
                 "notes": result.notes,
                 "numbers": result.numbers,
+                "field_fit": asdict(result.field_fit) if result.field_fit else None,
                 "frames": [asdict(verdict) for verdict in result.verdicts],
             }
             for result in observation.chips

@@ -7,6 +7,7 @@ from typing import cast
 from astropy.table import Table
 
 from photometrus.frame import Frame
+from photometrus.optics import FieldFit
 from photometrus.stages import sky
 from photometrus.stages.detrend import CalibratedPixels
 from photometrus.stages.placement import Placement
@@ -45,6 +46,8 @@ class ChipResult:
     numbers: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     error: str = ""
+    field_fit: FieldFit | None = None
+    """What this chip's stars say of what all chips share; None without a catalogue."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -106,6 +106,16 @@ def axis_pixel(chip: int) -> tuple[float, float]:
     return CHIP_CRPIX - 1 + float(u), CHIP_CRPIX - 1 + float(v)
 
 
+def template_distortion(chip: int, x: Array, y: Array) -> tuple[Array, Array]:
+    """The SIP terms of a chip's template, pixels, at 0-based pixels of the trimmed image."""
+    row = CHIPS[chip]
+    u, v = np.asarray(x) + 1 - CHIP_CRPIX, np.asarray(y) + 1 - CHIP_CRPIX
+    n = CHIP_SIP_ORDER
+    a = sum(row.sip_a[i] * u**i * v ** (n - i) for i in range(n + 1))
+    b = sum(row.sip_b[i] * u**i * v ** (n - i) for i in range(n + 1))
+    return a, b
+
+
 def _separation_deg(a: tuple[float, float], b: tuple[float, float]) -> float:
     """Angle between two positions in degrees."""
     u, v = unit_vectors(*a), unit_vectors(*b)

@@ -346,9 +346,10 @@ def _header_table(header: fits.Header) -> fits.BinTableHDU:
         "NAXIS2": image.get("NAXIS2", 0),
     }
     for place, (key, value) in enumerate(structure.items()):
+        comment = image.comments[key] if key in image else ""
         image.remove(key, ignore_missing=True)
         if key in header or key in ("SIMPLE", "BITPIX", "NAXIS"):
-            image.insert(place, (key, value))
+            image.insert(place, (key, value, comment))
     text = image.tostring(sep="", endcard=True, padding=False)
     layout = fits.Header(
         [

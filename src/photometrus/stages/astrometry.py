@@ -22,9 +22,9 @@ from scipy.spatial import cKDTree
 
 from photometrus.frame import Solution
 from photometrus.instrument import PIXEL_SCALE_ARCSEC
-from photometrus.optics import Optics, degrees, prior, solve
+from photometrus.optics import SHARED, Optics, degrees, displacement, prior, solve
 from photometrus.reference import match_catalog
-from photometrus.wcs import axis_pixel, crval, from_plane, pixel_to_sky, sky_to_pixel, to_plane
+from photometrus.wcs import crval, from_plane, pixel_to_sky, sky_to_pixel, to_plane
 
 Array = Any  # float64 array
 
@@ -38,19 +38,34 @@ class AstrometryConfig:
     centroid_floor_pix: float = 0.02  # added to the centroids' own errors
     link_radius_arcsec: float = 1.0
     max_rms_arcsec: float = 0.6  # a frame whose stars miss the catalogue by more is not solved
-    prior_radial_arcsec: float = 10.0
-    """How far the radial distortion about the telescope axis (cubic) may differ from the
-    template's, at the outer corner of a chip."""
+    prior_shared: tuple[float, float] = (10.0, 1.0)
+    """How far the optics may differ from the template in what east and north share: the radial
+    distortion about the telescope axis at a chip's outer corner, arcsec; and the template's own
+    departure from a radial distortion, as a fraction of it."""
     prior_shear_arcsec: float = 0.3  # how far the template may be sheared, at the chip's edge
-    prior_arcsec: tuple[float, ...] = (30.0, 2.5, 0.3, 0.3, 0.3, 0.05)
+    prior_arcsec: tuple[float, ...] = (30.0, 2.5, 0.1, 0.1, 0.1, 0.03)
     """How far the optics may differ from the template, per Legendre term of degree 0, 1, ..."""
     prior_frame_arcsec: tuple[float, float] = (30.0, 0.15)
     """How far one frame may differ from the others: shift; linear terms at the chip's edge."""
+    field_stars: int = 150
+    """A chip with fewer catalogue stars takes what all chips share from all of them."""
+    prior_field_arcsec: tuple[float, ...] = (30.0, 0.1, 0.05, 0.03, 0.02, 0.01)
+    prior_field_shared: tuple[float, float] = (0.3, 0.1)
+    """How far it may then differ from them: the same as the priors above."""
     max_stars: int = 6000  # of each frame in the joint solution, the brightest
 
 
 def _brightest(sources: Table, n: int) -> Table:
     return sources[np.argsort(-np.asarray(sources["flux"]))[:n]]
+
+
+def stiff(config: AstrometryConfig) -> AstrometryConfig:
+    """The configuration for a template to which what all chips share has been applied."""
+    return replace(
+        config,
+        prior_arcsec=tuple(map(min, config.prior_arcsec, config.prior_field_arcsec)),
+        prior_shared=config.prior_field_shared,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +87,8 @@ class JointSolution:
 
     wcs: list[WCS]
     solutions: list[Solution]
+    correction: tuple[Array, Array, Array]
+    """Terms, shared factors and curvature, for `optics.field_fit`."""
     stars: list[NDArray[Any]]
     """Per frame, the star number of each row of its catalogue; -1 where it took no part."""
     n_stars: int
@@ -99,7 +116,7 @@ def refine_alone(
         i, j = match_catalog(stars, reference, wcs, radius, n_bright)
         if i.size < config.min_matched:
             return wcs, int(i.size), rms
-        optics = Optics(axis_pixel(chip), degree)
+        optics = Optics(chip, degree)
         wcs, rms = _fit_correction(stars[i], reference[j], base, optics, config)
         n = int(i.size)
     return wcs, n, rms
@@ -113,8 +130,8 @@ def refine_shift(
     config: AstrometryConfig = AstrometryConfig(),
 ) -> WCS:
     """A WCS whose optics are known, moved and slightly turned onto the catalogue's stars."""
-    optics = Optics(axis_pixel(chip), 1)
-    fixed = replace(config, prior_radial_arcsec=1e-3)
+    optics = Optics(chip, 1)
+    fixed = replace(config, prior_shared=(1e-3, 1e-3))
     stars = _brightest(sources[np.asarray(sources["flags"]) == 0], 800)
     for radius in (5.0, 2.5, 1.5):
         i, j = match_catalog(stars, reference, wcs, radius, 800)
@@ -142,22 +159,22 @@ def _fit_correction(
         np.hypot(stars["x_err"], config.centroid_floor_pix) * PIXEL_SCALE_ARCSEC,
     )
     basis = optics.basis(stars["x"], stars["y"])
-    radial = optics.radial(base, stars["x"], stars["y"], centre)
-    design = np.concatenate([basis, radial], axis=1)
+    shared = optics.shared(base, stars["x"], stars["y"], centre)
+    design = np.concatenate([basis, shared], axis=1)
     sigma = np.asarray(config.prior_arcsec)[degrees(optics.degree)]
-    precision = prior(sigma, base, config.prior_radial_arcsec, config.prior_shear_arcsec)
-    terms, factor = np.zeros((basis.shape[1], 2)), 0.0
+    precision = prior(sigma, base, config.prior_shared, config.prior_shear_arcsec)
+    terms, factors = np.zeros((basis.shape[1], 2)), np.zeros(SHARED)
     residual = target - np.median(target, axis=0)
     for _ in range(8):
         scatter = max(1.4826 * float(np.median(np.abs(residual))), 1e-4)
         scale = np.maximum(scatter, error)
         weight = _tukey(np.hypot(residual[:, 0], residual[:, 1]) / scale) / scale**2
         weighted = weight[:, None] * design
-        terms, factor = solve(design.T @ weighted, weighted.T @ target, precision)
-        residual = target - basis @ terms - factor * radial
+        terms, factors, _ = solve(design.T @ weighted, weighted.T @ target, precision)
+        residual = target - basis @ terms - displacement(shared, factors)
     used = weight > 0
     rms = float(np.sqrt(np.mean(residual[used] ** 2))) if used.any() else float("nan")
-    return optics.apply(base, terms, factor, centre), rms
+    return optics.apply(base, terms, factors, centre), rms
 
 
 def _tukey(ratio: Array) -> Array:
@@ -224,7 +241,7 @@ def solve_jointly(
     bases : per frame, the chip's template where the frame was found: what the priors refer to
     reference : ra_deg, dec_deg, pos_err_arcsec, mag; None aligns the frames to each other only
     """
-    optics = Optics(axis_pixel(chip), len(config.prior_arcsec) - 1)
+    optics = Optics(chip, len(config.prior_arcsec) - 1)
     current = list(wcs)
     for _ in range(3):
         matched, ra, dec = link(catalogs, current, config)
@@ -241,7 +258,15 @@ def solve_jointly(
         numbers = np.full(len(table), -1)
         numbers[frame.row] = frame.star
         stars.append(numbers)
-    return JointSolution(current, solutions, stars, len(ra), fit["n_reference"], fit["residuals"])
+    return JointSolution(
+        wcs=current,
+        solutions=solutions,
+        correction=fit["correction"],
+        stars=stars,
+        n_stars=len(ra),
+        n_reference=fit["n_reference"],
+        residuals=fit["residuals"],
+    )
 
 
 def _solve_once(matched, places, bases, stars, reference, optics, config):
@@ -282,20 +307,22 @@ def _solve_once(matched, places, bases, stars, reference, optics, config):
         prior_weight[found] = 1 / _position_errors(reference[rows], config) ** 2
         n_reference = int(found.size)
 
-    # Columns: the chip's terms, a shift and two slopes for each frame, the radial term.
+    # Columns: the chip's terms, a shift and two slopes for each frame, the shared terms.
     basis = optics.basis(*np.concatenate(places, axis=1))
-    radial = np.concatenate(
-        [optics.radial(w, *p, centre) for w, p in zip(bases, places, strict=True)]
+    shared = np.concatenate(
+        [optics.shared(w, *p, centre) for w, p in zip(bases, places, strict=True)]
     )
     n_obs, n_terms = basis.shape
     n_columns = n_terms + 3 * n_frames
     rows = np.repeat(np.arange(n_obs), 3)
     columns = (n_terms + 3 * frame[:, None] + np.arange(3)).ravel()
-    own = sparse.csr_matrix((basis[:, :3].ravel(), (rows, columns)), shape=(n_obs, n_columns + 2))
-    shared = sparse.hstack(
-        [sparse.csr_matrix(basis), sparse.csr_matrix((n_obs, 3 * n_frames)), radial]
+    own = sparse.csr_matrix(
+        (basis[:, :3].ravel(), (rows, columns)), shape=(n_obs, n_columns + 2 * SHARED)
     )
-    design = sparse.csr_matrix(shared + own)
+    common = sparse.hstack(
+        [sparse.csr_matrix(basis), sparse.csr_matrix((n_obs, 3 * n_frames)), shared]
+    )
+    design = sparse.csr_matrix(common + own)
     incidence = sparse.csr_matrix((np.ones(n_obs), (np.arange(n_obs), star)), (n_obs, n_stars))
     sigma = np.concatenate(
         [
@@ -303,7 +330,7 @@ def _solve_once(matched, places, bases, stars, reference, optics, config):
             np.tile([config.prior_frame_arcsec[0]] + [config.prior_frame_arcsec[1]] * 2, n_frames),
         ]
     )
-    precision = prior(sigma, bases[0], config.prior_radial_arcsec, config.prior_shear_arcsec)
+    precision = prior(sigma, bases[0], config.prior_shared, config.prior_shear_arcsec)
     weight = 1 / error**2
     catalog_weight = prior_weight.copy()
     trust = np.ones(n_stars)
@@ -318,8 +345,8 @@ def _solve_once(matched, places, bases, stars, reference, optics, config):
         normal = (design.T @ weighted - cross.T @ scaled).toarray()
         pull = incidence.T @ (weight[:, None] * observed) + catalog_weight[:, None] * prior_value
         right = -(weighted.T @ observed) + scaled.T @ pull
-        terms, factor = solve(normal, np.asarray(right), precision)
-        moved = observed + design[:, :n_columns] @ terms + factor * radial
+        terms, factors, curvature = solve(normal, np.asarray(right), precision)
+        moved = observed + design[:, :n_columns] @ terms + displacement(shared, factors)
         shift = (
             incidence.T @ (weight[:, None] * moved) + catalog_weight[:, None] * prior_value
         ) / (per_star[:, None])
@@ -338,7 +365,7 @@ def _solve_once(matched, places, bases, stars, reference, optics, config):
     for k, base in enumerate(bases):
         own_terms = terms[:n_terms].copy()
         own_terms[:3] += terms[n_terms + 3 * k : n_terms + 3 * k + 3]
-        new.append(optics.apply(base, own_terms, factor, centre))
+        new.append(optics.apply(base, own_terms, factors, centre))
     good = weight > 0.3 / error**2
     tied = good & (prior_weight[star] > 0) & (trust[star] > 0.05)
     to_catalog = moved - prior_value[star]
@@ -351,6 +378,7 @@ def _solve_once(matched, places, bases, stars, reference, optics, config):
         "tied": tied,
         "to_catalog": to_catalog,
         "n_reference": n_reference,
+        "correction": (terms[:n_terms], factors, curvature),
     }
     t = fit["tied"]
     fit["residuals"] = Table(
