@@ -191,7 +191,7 @@ def test_every_product_is_told():
 
 def test_every_key_of_the_record_is_told():
     text = sections(read("products.md"))["run.json"]
-    told = set(re.findall(r"`([a-z_]+)`", text)) | set(re.findall(r"`chips\.C1\.([a-z]+)`", text))
+    told = set(re.findall(r"`([a-z_]+)`", text)) | set(re.findall(r"`chips\.C1\.([a-z_]+)`", text))
     real = {field.name for field in dataclasses.fields(Verdict)}
     real |= {field.name for field in dataclasses.fields(ChipResult)} - {"chip", "verdicts"}
     source = (ROOT / "src/photometrus/pipeline.py").read_text(encoding="utf-8")
