@@ -9,8 +9,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from dataclasses import field as dataclass_field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,14 +53,14 @@ def reduce_chip(
     config: Config,
     flats: Flats,
     reference: Reference,
-    field: FieldFit | None = None,
+    shared: FieldFit | None = None,
     *,
     each: Each = map,
     progress: Progress = no_progress,
 ) -> ChipResult:
     """Reduce one chip's ramps (all of the same chip) to a stack with weight map and products.
 
-    field : what all chips together say of scale, rotation and radial distortion; when given, the
+    shared : what all chips together say of scale, rotation and radial distortion; when given, the
         chip's own stars do not change it by much
     Nothing that can be explained is raised: it is in the result, with all verdicts so far.
     """
@@ -75,7 +74,7 @@ def reduce_chip(
         each,
         progress,
         sorted(ramps),
-        field,
+        shared,
     )
     started = time.monotonic()
     try:
@@ -101,10 +100,10 @@ class ChipRun:
     each: Each
     progress: Progress
     ramps: list[RampId]
-    field: FieldFit | None = None
+    shared: FieldFit | None = None
     field_fit: FieldFit | None = None
-    verdicts: dict[str, Verdict] = dataclass_field(default_factory=dict)
-    notes: list[str] = dataclass_field(default_factory=list)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def reduce(self) -> ChipResult:
         """Everything, in order: the page of verbs."""
@@ -297,13 +296,13 @@ class ChipRun:
         if not placed:
             raise TooFewFrames("no frame was found on the sky")
         config = self.config
-        if self.field is not None:
+        if self.shared is not None:
             self.note(
                 f"its own stars are few: scale, rotation and radial distortion are those of all "
-                f"chips ({self.field.n_reference} stars)"
+                f"chips ({self.shared.n_reference} stars)"
             )
             config = replace(config, astrometry=astrometry.stiff(config.astrometry))
-        bases = ladder.bases(placed, self.field, config)
+        bases = ladder.bases(placed, self.shared, config)
         joint = astrometry.solve_jointly(
             [track.sources for track in placed],
             ladder.first_solutions(placed, bases, stars, config),

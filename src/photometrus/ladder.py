@@ -143,16 +143,16 @@ def placed_wcs(track: Track) -> WCS:
     return placement.placed_wcs(info.ramp.chip, (info.ra_deg, info.dec_deg), track.placement)
 
 
-def bases(placed: Sequence[Track], field: FieldFit | None, config: Config) -> list[WCS]:
+def bases(placed: Sequence[Track], shared: FieldFit | None, config: Config) -> list[WCS]:
     """Each frame's template where it was found, with what all chips share applied to it."""
     own = [placed_wcs(track) for track in placed]
-    if field is None:
+    if shared is None:
         return own
     degree = len(config.astrometry.prior_arcsec) - 1
     optics = Optics(placed[0].frame.info.ramp.chip, degree)
     out = []
     for track, wcs in zip(placed, own, strict=True):
-        new = stretched(optics, wcs, field, track.placement.rotator_deg)  # type: ignore[union-attr]
+        new = stretched(optics, wcs, shared, track.placement.rotator_deg)  # type: ignore[union-attr]
         # A window turns about the chip's middle, which is not its own: it stays where it was found.
         x, y = (np.median(np.asarray(track.sources[axis])) for axis in ("x", "y"))
         centre = crval(new)

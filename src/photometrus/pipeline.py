@@ -9,8 +9,7 @@ import platform
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from dataclasses import field as dataclass_field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
@@ -69,9 +68,9 @@ class Observation:
 
     chips: list[ChipResult]
     record: Path
-    missing: list[tuple[str, str]] = dataclass_field(default_factory=list)
+    missing: list[tuple[str, str]] = field(default_factory=list)
     """Ramps that the archive did not give: (name, reason)."""
-    notes: list[str] = dataclass_field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -225,10 +224,10 @@ def _reduce(
     find = partial(find, unavailable=_ask_once(find, products, ramps))
     jobs = [_Job(products, ramps[chip], chip, config, flats, find) for chip in sorted(ramps)]
     chips = _run(jobs, config, progress)
-    field = shared_field(chips, config)
-    if field is not None:
+    shared = shared_field(chips, config)
+    if shared is not None:
         weak = [k for k, chip in enumerate(chips) if _is_weak(chip, config)]
-        again = _run([replace(jobs[k], field=field) for k in weak], config, progress)
+        again = _run([replace(jobs[k], shared=shared) for k in weak], config, progress)
         for k, result in zip(weak, again, strict=True):
             if result.error:
                 # Nothing of the second try was written: the first one stands.
@@ -283,7 +282,7 @@ class _Job:
     config: Config
     flats: Flats
     find: Any
-    field: FieldFit | None = None
+    shared: FieldFit | None = None
 
     def __call__(self, n_threads: int, progress: Progress) -> ChipResult:
         if not self.ramps:
@@ -295,7 +294,7 @@ class _Job:
                 self.config,
                 self.flats,
                 self.find,
-                self.field,
+                self.shared,
                 each=each,
                 progress=progress,
             )

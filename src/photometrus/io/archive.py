@@ -12,6 +12,8 @@ from datetime import date, timedelta
 from itertools import islice
 from pathlib import Path
 
+from fsspec.implementations.local import LocalFileSystem
+
 from photometrus.errors import MissingInput, PhotometrusError, ServiceError, UsageError, nearest
 from photometrus.io.nightlog import clean_log, decode
 from photometrus.io.transport import (
@@ -20,7 +22,6 @@ from photometrus.io.transport import (
     BrokenError,
     Stream,
     Transport,
-    connect,
     parse_address,
 )
 from photometrus.io.whole import write_bytes
@@ -177,6 +178,25 @@ def open_archive(url: str | None = None) -> Archive:
         raise
     log.info("archive %s: disks below %s", address.text, " and ".join(m or "/" for m in mounts))
     return Archive(address, mounts, transport)
+
+
+def connect(address: Address) -> Transport:
+    """A new connection. Raises ServiceError or MissingInput with the way out."""
+    if address.scheme == "file":
+        if not Path(address.root or "/").is_dir():
+            raise MissingInput(
+                f"archive {address.text}: no such folder; give the folder that holds nfs/ or "
+                "prime01/, or an http(s):// or sftp:// address"
+            )
+        return Transport(address, LocalFileSystem(skip_instance_cache=True))
+    # paramiko and aiohttp cost 0.2 s each to import: only who needs one pays
+    if address.scheme == "sftp":
+        from photometrus.io.sftp import connect_sftp
+
+        return connect_sftp(address)
+    from photometrus.io.web import connect_web
+
+    return connect_web(address)
 
 
 def _find_mounts(transport: Transport) -> tuple[str, ...]:

@@ -17,9 +17,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from fsspec import AbstractFileSystem
-from fsspec.implementations.local import LocalFileSystem
 
-from photometrus.errors import MissingInput, UsageError
+from photometrus.errors import UsageError
 
 CONNECT_TIMEOUT_S = 20.0
 READ_TIMEOUT_S = 60.0
@@ -181,25 +180,6 @@ def _words(error: Exception) -> str:
         return "not there"
     said = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
     return " ".join(str(said).split())[:200]
-
-
-def connect(address: Address) -> Transport:
-    """A new connection. Raises ServiceError or MissingInput with the way out."""
-    if address.scheme == "file":
-        if not Path(address.root or "/").is_dir():
-            raise MissingInput(
-                f"archive {address.text}: no such folder; give the folder that holds nfs/ or "
-                "prime01/, or an http(s):// or sftp:// address"
-            )
-        return Transport(address, LocalFileSystem(skip_instance_cache=True))
-    # paramiko and aiohttp cost 0.2 s each to import: only who needs one pays
-    if address.scheme == "sftp":
-        from photometrus.io.sftp import connect_sftp
-
-        return connect_sftp(address)
-    from photometrus.io.web import connect_web
-
-    return connect_web(address)
 
 
 def login_name(address: Address) -> str:
