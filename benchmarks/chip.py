@@ -8,7 +8,6 @@ prints medians with the machine and the versions.
 """
 
 import argparse
-import json
 import os
 import shutil
 import statistics
@@ -32,7 +31,7 @@ def prepare(work: Path, n_ramps: int, density: str) -> Path:
 
 
 def run(night: Path, work: Path, n_ramps: int, keep: str) -> dict:
-    """One reduction in a process of its own: seconds, peak resident memory, the chip's numbers."""
+    """One reduction in a process of its own: seconds and peak resident memory."""
     parent = work / "reduction"
     shutil.rmtree(parent, ignore_errors=True)
     (parent / "C1").mkdir(parents=True)
@@ -50,24 +49,14 @@ def run(night: Path, work: Path, n_ramps: int, keep: str) -> dict:
         *("-flat_dir", str(work / "flats")),
     ]
     start = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    _, errors = process.communicate()
-    seconds = time.monotonic() - start
-    if process.returncode not in (0, 3):
-        raise SystemExit(errors.decode())
-    record = json.loads((parent / "run.json").read_text())
-    return {"seconds": seconds, "peak_gb": peak_gb(command), "numbers": record["chips"]["C1"]}
-
-
-def peak_gb(command: list[str]) -> float:
-    """Peak resident memory of the command, run once more under the kernel's accounting."""
-    code = (
-        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL,"
-        "stderr=subprocess.DEVNULL); "
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    )
-    out = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, check=True)
-    return int(out.stdout) / 1e6
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - start
+        if os.waitstatus_to_exitcode(status) not in (0, 3):
+            errors.seek(0)
+            raise SystemExit(errors.read().decode())
+    return {"seconds": seconds, "peak_gb": usage.ru_maxrss / 1e6}
 
 
 def is_science(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """FITS in and out: ramps and their headers, products, and every keyword we read or write."""
 
 import re
+import sys
 import warnings
 from dataclasses import dataclass
 from datetime import datetime
@@ -52,12 +53,12 @@ class RawRows:
         """float32 (y1 - y0, nx)."""
         nx = self.shape[1]
         if self.offset is not None:
-            raw = np.fromfile(
-                self.path, ">f4", (y1 - y0) * nx, offset=self.offset + 4 * y0 * nx
+            bits = np.fromfile(
+                self.path, np.uint32, (y1 - y0) * nx, offset=self.offset + 4 * y0 * nx
             ).reshape(-1, nx)
-            return raw.astype(np.float32)
-        # Not memory-mapped: astropy cannot scale (BZERO, BLANK) what is mapped. A section reads
-        # only its own rows all the same.
+            if sys.byteorder == "little":
+                bits.byteswap(inplace=True)  # no second array: new memory is what costs
+            return bits.view(np.float32)
         with fits.open(self.path, memmap=False) as hdus:
             return np.ascontiguousarray(hdus[self.hdu].section[y0:y1], dtype=np.float32)
 

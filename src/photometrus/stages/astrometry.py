@@ -52,7 +52,7 @@ class AstrometryConfig:
     prior_field_arcsec: tuple[float, ...] = (30.0, 0.1, 0.05, 0.03, 0.02, 0.01)
     prior_field_shared: tuple[float, float] = (0.3, 0.1)
     """How far it may then differ from them: the same as the priors above."""
-    max_stars: int = 6000  # of each frame in the joint solution, the brightest
+    max_detections: int = 40_000  # in the joint solution: the brightest of each frame
 
 
 def _brightest(sources: Table, n: int) -> Table:
@@ -198,7 +198,7 @@ def link(
     matched = []
     for table, frame_wcs in zip(catalogs, wcs, strict=True):
         good = (np.asarray(table["flags"]) == 0) & np.isfinite(np.asarray(table["x_err"]))
-        row = np.flatnonzero(good)[: config.max_stars]
+        row = np.flatnonzero(good)[: max(500, config.max_detections // len(catalogs))]
         stars = table[row]
         x, y = np.asarray(stars["x"]), np.asarray(stars["y"])
         xi, eta = to_plane(*pixel_to_sky(frame_wcs, x, y), centre)

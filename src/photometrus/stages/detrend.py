@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Protocol
 
 import numpy as np
@@ -55,6 +55,7 @@ class Flat:
         return Flat(self.response[:ny, :nx], self.bad[:ny, :nx], self.source)
 
 
+@lru_cache(maxsize=2)  # every frame starts with it: one copy for all of them
 def unit_flat(shape: tuple[int, int]) -> Flat:
     """A flat that changes nothing, for data that are already flat (``-no_FF``)."""
     return Flat(np.ones(shape, np.float32), np.zeros(shape, np.uint8), "none")
