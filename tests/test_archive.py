@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from conftest import skip_unless_ci
 from photometrus.errors import MissingInput, PhotometrusError, ServiceError, UsageError
 from photometrus.io import archive as archives
 from photometrus.io import download as downloads
@@ -52,9 +53,7 @@ def sshd(tmp_path_factory) -> SshServer:
     """One sshd for all tests here."""
     program = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin")
     if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("sshd is not installed (CI must have it)")
-        pytest.skip("sshd is not installed")
+        skip_unless_ci("sshd is not installed")
     with ssh_server(tmp_path_factory.mktemp("sshd"), program) as server:
         yield server
 

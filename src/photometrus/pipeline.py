@@ -29,7 +29,7 @@ from photometrus.instrument import CHIPS_FIELD_RADIUS_DEG, band_named, night_of
 from photometrus.io import fitsfile
 from photometrus.io.archive import fetch_log, open_archive
 from photometrus.io.catalogs import reference
-from photometrus.io.download import DownloadEvent, Downloads, download, write_failed
+from photometrus.io.download import Downloads, counted, download, write_failed
 from photometrus.io.nightlog import read_log, select
 from photometrus.io.whole import make_folder, whole
 from photometrus.optics import FieldFit, combined
@@ -125,14 +125,6 @@ def fetch(
         path = fetch_log(archive, request.night, products.root)
         on_first = select(read_log(path), request.target, request.band)
         wanted = [ramp.on_chip(chip) for chip in request.chips for ramp in on_first]
-        done = 0
-
-        def tell(event: DownloadEvent) -> None:
-            nonlocal done
-            if event.state != "bytes":
-                done += 1
-                progress("download", done, len(wanted))
-
         progress("download", 0, len(wanted))
         got = download(
             archive,
@@ -140,7 +132,7 @@ def fetch(
             products.ramp,
             kind=config.input.ftype,
             workers=config.input.downloads,
-            progress=tell,
+            progress=counted(progress, len(wanted)),
         )
         write_failed(products.failed_downloads, got.missing)
         notes = []
@@ -233,7 +225,8 @@ def _reduce(
                 # Nothing of the second try was written: the first one stands.
                 log.warning("C%d: %s; its own solution is kept", result.chip, result.error)
             else:
-                chips[k] = result
+                # What its own stars said stands: the second fit is relative to what chips share.
+                chips[k] = replace(result, field_fit=chips[k].field_fit)
     observation = Observation(chips, products.run_record, missing, notes)
     _write_record(observation, products, night, command, started)
     return observation

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from photometrus.errors import FrameError, PhotometrusError, UsageError
+from photometrus.frame import Progress
 from photometrus.io.archive import CHUNK_BYTES, N_TRIES, Archive, Place, fallbacks
 from photometrus.io.fz import fault, unpack
 from photometrus.io.transport import AbsentError, BrokenError, Stream, Transport
@@ -109,6 +110,19 @@ def download(
             pool.shutdown(wait=True, cancel_futures=True)
             job.connections.close()
     return _gathered(outcomes)
+
+
+def counted(progress: Progress, total: int) -> Callable[[DownloadEvent], None]:
+    """Turns the events of a download of `total` ramps into "so many done"."""
+    done = 0
+
+    def tell(event: DownloadEvent) -> None:
+        nonlocal done
+        if event.state != "bytes":
+            done += 1
+            progress("download", done, total)
+
+    return tell
 
 
 def _gathered(outcomes: list[_Outcome]) -> Downloads:

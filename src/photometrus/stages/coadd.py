@@ -1,6 +1,6 @@
 """The stack: a common grid, frames resampled onto it, a clipped weighted mean."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,8 @@ from photometrus.instrument import PIXEL_SCALE_ARCSEC
 from photometrus.kernels.combine import clipped_mean, weighted_median
 from photometrus.kernels.resample import fill_bad, lanczos_rows, lanczos_table
 from photometrus.wcs import from_plane, pixel_to_sky, sky_to_pixel, to_plane, unit_vectors
+from photometrus.workers import Each
 
-Each = Callable[..., Iterable[Any]]
 Rows = Callable[[int, int], tuple[Image, Flags, Image]]
 """Rows y0 to y1 of a frame: sky-subtracted data, flags, inverse variance."""
 

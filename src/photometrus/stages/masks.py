@@ -1,8 +1,7 @@
 """Where the stars are: a mask from a shallow stack of all frames, seen from each frame."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from astropy.wcs import WCS
@@ -14,8 +13,8 @@ from photometrus.kernels.resample import project_rows, shrink_rows
 from photometrus.stages.coadd import CoaddConfig, Grid, Layer, common_grid, pixel_map
 from photometrus.stages.sky import SkyConfig, smooth_mesh
 from photometrus.wcs import pixel_to_sky, sky_to_pixel
+from photometrus.workers import Each
 
-Each = Callable[..., Iterable[Any]]
 BIN = 2
 """The mask is made on pixels of twice the size: a star still covers several."""
 

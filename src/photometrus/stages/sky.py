@@ -1,6 +1,6 @@
 """The infrared sky: its image from the dithered frames, its level and gradient in each of them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,8 @@ from photometrus.errors import TooFewFrames
 from photometrus.frame import Bad, Flags, Image, Pixels
 from photometrus.kernels.combine import clipped_median
 from photometrus.kernels.mesh import add_mesh_rows, cell_modes
+from photometrus.workers import Each
 
-Each = Callable[..., Iterable[Any]]
 Mask = Callable[[int, int], Flags]
 """Rows y0 to y1 of a mask, uint8, not 0 where a star is."""
 

@@ -15,7 +15,7 @@ from photometrus.flats import flats_of_night, make_master, store_folder
 from photometrus.frame import Progress, no_progress
 from photometrus.io import fitsfile
 from photometrus.io.archive import Archive, fetch_log, open_archive
-from photometrus.io.download import DownloadEvent, download, write_failed
+from photometrus.io.download import counted, download, write_failed
 from photometrus.io.nightlog import raw_frames, read_log, repair_name, select, summarise
 from photometrus.products import Products, RampId, flat_name, log_name, parse_ramp
 from photometrus.steps.frames import StepResult, pool
@@ -84,14 +84,6 @@ def _download(
     def destination(ramp: RampId) -> Path:
         return products.ramps(ramp.chip) / f"{ramp}.fits" if raw else products.ramp(ramp)
 
-    done = 0
-
-    def tell(event: DownloadEvent) -> None:
-        nonlocal done
-        if event.state != "bytes":
-            done += 1
-            progress("download", done, len(wanted))
-
     got = download(
         archive,
         wanted,
@@ -99,7 +91,7 @@ def _download(
         kind=config.input.ftype,
         overwrite=overwrite,
         workers=config.input.downloads,
-        progress=tell,
+        progress=counted(progress, len(wanted)),
     )
     here = [destination(ramp) for ramp in (*got.fetched, *got.present)]
     lost = [(str(ramp), reason) for ramp, reason in got.missing]
