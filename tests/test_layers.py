@@ -31,7 +31,8 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 LENT = {
     # A stage never imports a stage; these few types, settings and helpers are the exceptions.
     ("masks", "coadd"): {"CoaddConfig", "Grid", "Layer", "common_grid", "pixel_map"},
-    ("masks", "sky"): {"SkyConfig", "smooth_mesh"},
+    ("masks", "background"): {"smooth_mesh"},
+    ("sky", "background"): {"Background", "Mask", "smooth_mesh"},
     ("quality", "coadd"): {"CoaddConfig"},
 }
 NOT_FOR = {

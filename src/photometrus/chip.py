@@ -31,6 +31,7 @@ from photometrus.optics import FieldFit, field_fit
 from photometrus.products import Products, RampId
 from photometrus.reference import at_epoch
 from photometrus.stages import astrometry, detrend, masks, sky
+from photometrus.stages.background import Mask, fit_background, flat_background
 from photometrus.stages.coadd import Layer, coadd, common_grid
 from photometrus.stages.quality import reject, relative_fluxes
 from photometrus.stages.sources import find_sources, seeing_and_ellipticity
@@ -187,7 +188,7 @@ class ChipRun:
             level = detrend.level(pixels)
             if not level > 0:
                 raise FrameError(f"{frame.name}: sky level {level:.3g} ADU; no light, no frame")
-            background = sky.flat_background(level, pixels.shape, self.config.sky.mesh_pix)
+            background = flat_background(level, pixels.shape, self.config.background.mesh_pix)
             return Track(replace(frame, pixels=pixels), background)
 
         done, lost = try_each(start, frames, self.each)
@@ -209,7 +210,7 @@ class ChipRun:
             out.append(replace(track, frame=replace(track.frame, pixels=pixels)))
         return sky.fill_sky(raw), out
 
-    def make_sky(self, tracks: list[Track], hide: Sequence[sky.Mask]) -> Image:
+    def make_sky(self, tracks: list[Track], hide: Sequence[Mask]) -> Image:
         """The sky of the frames, or the one that was given, or a constant for too few frames."""
         shape = tracks[0].pixels.shape
         given = self.config.input.sky_override
@@ -243,8 +244,8 @@ class ChipRun:
         hide = sky.no_mask(tracks[0].pixels.shape)
 
         def find(track: Track) -> Track:
-            background, noise = sky.fit_background(
-                track.pixels, image, hide, track.background.scale, self.config.sky
+            background, noise = fit_background(
+                track.pixels, image, hide, track.background.scale, self.config.background
             )
             if not noise > 0:
                 raise FrameError(f"{track.name}: no noise in its sky; not a real exposure")
@@ -383,8 +384,8 @@ class ChipRun:
         """The sky with the stars hidden, and each frame's level and gradient against it."""
 
         def fit(track: Track, image: Image) -> Track:
-            background, noise = sky.fit_background(
-                track.pixels, image, track.mask, track.background.scale, self.config.sky
+            background, noise = fit_background(
+                track.pixels, image, track.mask, track.background.scale, self.config.background
             )
             return replace(track, background=background, noise=noise)
 

@@ -11,6 +11,7 @@ import tomli_w
 from photometrus.errors import MissingInput, UsageError, nearest
 from photometrus.instrument import CHIPS, DEFAULT_ROTATOR_DEG
 from photometrus.stages.astrometry import AstrometryConfig
+from photometrus.stages.background import BackgroundConfig
 from photometrus.stages.coadd import CoaddConfig
 from photometrus.stages.detrend import FlatConfig
 from photometrus.stages.masks import MaskConfig
@@ -61,6 +62,7 @@ class Config:
     input: InputConfig = field(default_factory=InputConfig)
     flat: FlatConfig = field(default_factory=FlatConfig)
     sky: SkyConfig = field(default_factory=SkyConfig)
+    background: BackgroundConfig = field(default_factory=BackgroundConfig)
     sources: SourcesConfig = field(default_factory=SourcesConfig)
     masks: MaskConfig = field(default_factory=MaskConfig)
     placement: PlacementConfig = field(default_factory=PlacementConfig)

@@ -9,6 +9,7 @@ from astropy.table import Table
 from photometrus.frame import Frame
 from photometrus.optics import FieldFit
 from photometrus.stages import sky
+from photometrus.stages.background import Background, Mask, flat_background
 from photometrus.stages.detrend import CalibratedPixels
 from photometrus.stages.placement import Placement
 
@@ -55,11 +56,11 @@ class Track:
     """One frame on its way through the recipe: each step gives a new one with more in it."""
 
     frame: Frame
-    background: sky.Background = sky.flat_background(0.0, (1, 1), 1)
+    background: Background = flat_background(0.0, (1, 1), 1)
     noise: float = float("nan")
     sources: Table = field(default_factory=Table)
     placement: Placement | None = None
-    mask: sky.Mask = field(default=sky.no_mask((0, 0)))
+    mask: Mask = field(default=sky.no_mask((0, 0)))
 
     @property
     def name(self) -> str:

@@ -5,13 +5,15 @@ from numba import njit
 
 
 @njit(nogil=True, cache=True)
-def cell_modes(data, hide, cell, y_offset, values, scatter, count):
+def cell_modes(data, hide, cell, y_offset, values, scatter, count, skip=0):
     """Clipped mean of the pixels that are not hidden, for each cell of a strip of rows.
 
     data : float32 (h, nx); hide : uint8 (h, nx), not 0 = not used
     cell : side of a cell, pixels; the strip's first row is y_offset of the image and lies on a
         cell boundary
     values, scatter : float32 (gy, gx); count : int32 (gy, gx); rows of the strip's cells are set
+    skip : rows and columns of the first cells that lie before the image: with a trimmed border
+        the cells are those of the detector
 
     Clipping at 3 sigma about the median; 2.5 median - 1.5 mean is not used, since what is left of
     unresolved stars should be hidden, not guessed.
@@ -19,21 +21,21 @@ def cell_modes(data, hide, cell, y_offset, values, scatter, count):
     h, nx = data.shape
     gx = values.shape[1]
     buffer = np.empty(cell * cell, np.float32)
-    j0 = y_offset // cell
-    for j in range((h + cell - 1) // cell):
-        if j0 + j >= values.shape[0]:
-            break
+    first = (y_offset + skip) // cell
+    last = (y_offset + h - 1 + skip) // cell
+    for j in range(first, min(last + 1, values.shape[0])):
+        top = j * cell - skip - y_offset
         for i in range(gx):
             n = 0
-            for y in range(j * cell, min(h, (j + 1) * cell)):
-                for x in range(i * cell, min(nx, (i + 1) * cell)):
+            for y in range(max(0, top), min(h, top + cell)):
+                for x in range(max(0, i * cell - skip), min(nx, (i + 1) * cell - skip)):
                     if hide[y, x] == 0:
                         buffer[n] = data[y, x]
                         n += 1
-            count[j0 + j, i] = n
+            count[j, i] = n
             if n == 0:
-                values[j0 + j, i] = np.nan
-                scatter[j0 + j, i] = np.nan
+                values[j, i] = np.nan
+                scatter[j, i] = np.nan
                 continue
             part = buffer[:n]
             # A start from one pixel in eight; the clipped mean then takes all of them.
@@ -55,8 +57,32 @@ def cell_modes(data, hide, cell, y_offset, values, scatter, count):
                 mean = np.float32(total / m)
                 sigma = np.float32(np.sqrt(max(square / m - (total / m) ** 2, 0.0)))
                 middle = mean
-            values[j0 + j, i] = mean
-            scatter[j0 + j, i] = sigma
+            values[j, i] = mean
+            scatter[j, i] = sigma
+
+
+@njit(nogil=True, cache=True)
+def row_sums(data, hide, cell, y_offset, values, scatter, sums, count, skip=0):
+    """For each row of a strip, in each cell: the sum of the pixels near the cell's value.
+
+    data, hide, cell, y_offset, values, scatter, skip : as in `cell_modes`, which came before
+    sums : float32 (ny, gx), of the whole image; count : int32 (ny, gx); the strip's rows are set
+    """
+    h, nx = data.shape
+    for y in range(h):
+        j = (y_offset + y + skip) // cell
+        for i in range(values.shape[1]):
+            total = np.float32(0)
+            n = 0
+            middle = values[j, i]
+            limit = 3 * scatter[j, i]
+            for x in range(max(0, i * cell - skip), min(nx, (i + 1) * cell - skip)):
+                v = data[y, x]
+                if hide[y, x] == 0 and abs(v - middle) <= limit:
+                    total += v
+                    n += 1
+            sums[y_offset + y, i] = total
+            count[y_offset + y, i] = n
 
 
 @njit(nogil=True, cache=True)
@@ -86,26 +112,43 @@ def _node(values, i):
 
 
 @njit(nogil=True, cache=True)
-def add_mesh_rows(out, mesh, cell, y0, factor):
+def _row_of_nodes(mesh, t, column):
+    """The mesh at row t (in cells, 0 at the first node) and at its own columns: sets `column`."""
+    j = int(np.floor(t))
+    p = np.empty(4, np.float64)
+    for i in range(mesh.shape[1]):
+        for k in range(4):
+            p[k] = _node(mesh[:, i], j - 1 + k)
+        column[i] = _cubic(p, t - j)
+
+
+@njit(nogil=True, cache=True)
+def mesh_nodes(mesh, cell, out, skip=0):
+    """The mesh at every row of an image, at the columns of its nodes: out float32 (ny, gx)."""
+    column = np.empty(mesh.shape[1], np.float64)
+    for y in range(out.shape[0]):
+        _row_of_nodes(mesh, (y + skip + 0.5) / cell - 0.5, column)
+        for i in range(column.size):
+            out[y, i] = column[i]
+
+
+@njit(nogil=True, cache=True)
+def add_mesh_rows(out, mesh, cell, y0, factor, skip=0):
     """Add `factor` times the mesh, interpolated (Catmull-Rom), to rows y0... of an image.
 
     out : float32 (rows, nx), changed; mesh : float32 (gy, gx), values at cell centres, finite
+    skip : as in `cell_modes`
     """
     rows, nx = out.shape
     gx = mesh.shape[1]
     column = np.empty(gx, np.float64)
     p = np.empty(4, np.float64)
     for r in range(rows):
-        t = (y0 + r + 0.5) / cell - 0.5
-        j = int(np.floor(t))
-        for i in range(gx):
-            for k in range(4):
-                p[k] = _node(mesh[:, i], j - 1 + k)
-            column[i] = _cubic(p, t - j)
+        _row_of_nodes(mesh, (y0 + r + skip + 0.5) / cell - 0.5, column)
         # One cubic per stretch between two nodes, its coefficients worked out once.
         for i in range(-1, gx):
-            start = max(0, int(np.ceil((i + 0.5) * cell - 0.5)))
-            end = min(nx, int(np.ceil((i + 1.5) * cell - 0.5)))
+            start = max(0, int(np.ceil((i + 0.5) * cell - 0.5)) - skip)
+            end = min(nx, int(np.ceil((i + 1.5) * cell - 0.5)) - skip)
             if start >= end:
                 continue
             for k in range(4):
@@ -115,5 +158,5 @@ def add_mesh_rows(out, mesh, cell, y0, factor):
             c = factor * (p[0] - 2.5 * p[1] + 2.0 * p[2] - 0.5 * p[3])
             d = factor * 0.5 * (3.0 * (p[1] - p[2]) + p[3] - p[0])
             for x in range(start, end):
-                u = (x + 0.5) / cell - 0.5 - i
+                u = (x + skip + 0.5) / cell - 0.5 - i
                 out[r, x] += np.float32(a + u * (b + u * (c + u * d)))

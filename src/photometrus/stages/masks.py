@@ -10,8 +10,8 @@ from scipy import ndimage
 from photometrus.frame import Flags, Image
 from photometrus.kernels.mesh import add_mesh_rows, cell_modes
 from photometrus.kernels.resample import project_rows, shrink_rows
+from photometrus.stages.background import smooth_mesh
 from photometrus.stages.coadd import CoaddConfig, Grid, Layer, common_grid, pixel_map
-from photometrus.stages.sky import SkyConfig, smooth_mesh
 from photometrus.wcs import pixel_to_sky, sky_to_pixel
 from photometrus.workers import Each
 
@@ -105,7 +105,7 @@ def find_stars(mean: Image, weight: Image, grid: Grid, config: MaskConfig = Mask
     values, scatter = np.empty(shape, np.float32), np.empty(shape, np.float32)
     count = np.empty(shape, np.int32)
     cell_modes(data, (~seen).astype(np.uint8), config.mesh_pix, 0, values, scatter, count)
-    mesh = smooth_mesh(values, count, SkyConfig())
+    mesh = smooth_mesh(values, count)
     add_mesh_rows(data, mesh, config.mesh_pix, 0, -1.0)
     data[~seen] = 0
     smoothed = []

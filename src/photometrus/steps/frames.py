@@ -15,6 +15,7 @@ from photometrus.frame import Bad, Flags, Frame, FrameInfo, Image, Progress
 from photometrus.io import fitsfile
 from photometrus.products import RAMP_NAME, RampId, parse_ramp
 from photometrus.stages import detrend, sky
+from photometrus.stages.background import fit_background, flat_background
 from photometrus.stages.sources import find_sources
 from photometrus.track import Track
 from photometrus.wcs import pointing_wcs
@@ -99,15 +100,15 @@ def open_product(path: Path, config: Config) -> Product:
     if not np.isfinite(level):
         raise FrameError(f"{path.name}: no good pixels (NaN) in it")
     wcs = fitsfile.header_wcs(header) if "CTYPE1" in header else pointing_of(info, config)
-    background = sky.flat_background(level, pixels.shape, config.sky.mesh_pix)
+    background = flat_background(level, pixels.shape, config.background.mesh_pix)
     return Product(Frame(info, header, pixels, wcs), background, path=path)
 
 
 def with_stars(product: Product, image: Image, config: Config) -> Product:
     """The product with its background against a sky, and its stars; FrameError without noise."""
     pixels, info = product.frame.pixels, product.frame.info
-    background, noise = sky.fit_background(
-        pixels, image, sky.no_mask(product.shape), product.background.scale, config.sky
+    background, noise = fit_background(
+        pixels, image, sky.no_mask(product.shape), product.background.scale, config.background
     )
     if not noise > 0:
         raise FrameError(f"{product.path.name}: no noise in its sky; not a real exposure")

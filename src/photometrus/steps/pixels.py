@@ -17,6 +17,7 @@ from photometrus.instrument import BORDER_PIXELS
 from photometrus.io import fitsfile
 from photometrus.products import Products, parse_ramp
 from photometrus.stages import detrend, masks, sky
+from photometrus.stages.background import fit_background
 from photometrus.stages.coadd import Layer
 from photometrus.steps.frames import (
     Lost,
@@ -236,8 +237,8 @@ def subtract_sky(
 
         def one(product: Product) -> Path:
             frame, pixels = product.frame, product.frame.pixels
-            background, noise = sky.fit_background(
-                pixels, image, product.mask, product.background.scale, config.sky
+            background, noise = fit_background(
+                pixels, image, product.mask, product.background.scale, config.background
             )
             data, bad = pixels.rows(0, product.shape[0])
             background.subtract(data, image, 0)
