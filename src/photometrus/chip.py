@@ -22,7 +22,7 @@ from photometrus import astromatic, intermediate, ladder
 from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, TooFewFrames
 from photometrus.flats import Flats
-from photometrus.frame import Coadd, Frame, Image, Progress, Quality, no_progress
+from photometrus.frame import Bad, Coadd, Frame, Image, Progress, Quality, no_progress
 from photometrus.instrument import BORDER_PIXELS, PIXEL_SCALE_ARCSEC
 from photometrus.io import fitsfile
 from photometrus.kernels.resample import fill_bad
@@ -30,7 +30,7 @@ from photometrus.netrefine import refine_coadd
 from photometrus.optics import FieldFit, field_fit
 from photometrus.products import Products, RampId
 from photometrus.reference import at_epoch
-from photometrus.stages import astrometry, detrend, masks, sky
+from photometrus.stages import artifacts, astrometry, detrend, masks, sky
 from photometrus.stages.background import Mask, fit_background, flat_background
 from photometrus.stages.coadd import Layer, coadd, common_grid
 from photometrus.stages.quality import reject, relative_fluxes
@@ -105,6 +105,8 @@ class ChipRun:
     field_fit: FieldFit | None = None
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    measured: dict[str, float] = field(default_factory=dict)
+    """Numbers of the chip, as they become known."""
 
     def reduce(self) -> ChipResult:
         """Everything, in order: the page of verbs."""
@@ -114,8 +116,9 @@ class ChipRun:
         tracks = self.find_stars(tracks, first_sky)
         tracks, catalog = self.solve(tracks)
         self.judge(tracks)
-        tracks, hidden = self.hide_stars(tracks, first_sky)
-        image, tracks = self.final_sky(tracks, first_sky)
+        tracks, shallow = self.hide_stars(tracks, first_sky)
+        tracks = self.mark_artifacts(tracks, first_sky, shallow)
+        image, tracks = self.final_sky(tracks)
         self.write_sky(image, tracks)
         if self.config.run.engine == "astromatic":
             result, numbers = self.stack_with_astromatic(tracks, image, catalog)
@@ -126,7 +129,6 @@ class ChipRun:
         if self.config.run.astrometry_net:
             result = self.refine_with_astrometry_net(result, catalog)
         numbers = {**self.numbers(self.used(tracks)), **numbers}
-        numbers["masked_fraction"] = hidden.fraction
         return self.write_stack(result, self.used(tracks), numbers)
 
     # ------------------------------------------------------------ frames
@@ -251,6 +253,7 @@ class ChipRun:
                 raise FrameError(f"{track.name}: no noise in its sky; not a real exposure")
             data, bad = track.pixels.rows(0, track.pixels.shape[0])
             background.subtract(data, image, 0)
+            cores = artifacts.find_cores(data, bad, noise, self.config.artifacts)
             fill_bad(data, bad, 8)
             stars = find_sources(data, bad, noise, track.frame.info.reads, self.config.sources)
             fwhm_pix, ellipticity = seeing_and_ellipticity(stars)
@@ -263,7 +266,14 @@ class ChipRun:
                 transparency=float("nan"),
             )
             frame = replace(track.frame, quality=quality)
-            return replace(track, frame=frame, background=background, noise=noise, sources=stars)
+            return replace(
+                track,
+                frame=frame,
+                background=background,
+                noise=noise,
+                sources=stars,
+                cores=cores,
+            )
 
         done, lost = try_each(find, tracks, self.counted("stars", len(tracks)))
         self.lose((track.name, error) for track, error in lost)
@@ -368,34 +378,85 @@ class ChipRun:
         """The tracks that go into the stack."""
         return [track for track in tracks if self.verdicts[track.name].used]
 
-    def hide_stars(self, tracks: list[Track], image: Image) -> tuple[list[Track], masks.StarMask]:
+    def hide_stars(self, tracks: list[Track], image: Image) -> tuple[list[Track], masks.Shallow]:
         """Where the stars are, from a shallow stack of the good frames, as each frame sees them."""
         self.progress(f"C{self.chip} star mask", 0, 1)
         layers = [layer(track, image) for track in self.used(tracks)]
-        mean, weight, grid = masks.shallow_stack(layers, self.config.coadd, each=self.each)
-        found = masks.find_stars(mean, weight, grid, self.config.masks)
+        shallow = masks.shallow_stack(layers, self.config.coadd, each=self.each)
+        found = masks.find_stars(shallow, self.config.masks)
+        self.measured["masked_fraction"] = found.fraction
         self.progress(f"C{self.chip} star mask", 1, 1)
         return [
             replace(track, mask=found.seen_by(track.frame.wcs, track.pixels.shape))
             for track in tracks
-        ], found
+        ], shallow
 
-    def final_sky(self, tracks: list[Track], first: Image) -> tuple[Image, list[Track]]:
-        """The sky with the stars hidden, and each frame's level and gradient against it."""
+    def mark_artifacts(
+        self, tracks: list[Track], image: Image, shallow: masks.Shallow
+    ) -> list[Track]:
+        """Each frame against all together: cosmic rays, trails, afterglow, saturated cores.
 
-        def fit(track: Track, image: Image) -> Track:
-            background, noise = fit_background(
-                track.pixels, image, track.mask, track.background.scale, self.config.background
+        On the way each frame's background is fitted again, with the stars hidden.
+        """
+        config = self.config.artifacts
+        alone = len(self.used(tracks)) < 2
+
+        def find(k: int) -> tuple[Track, artifacts.Found]:
+            track = self.fit(tracks[k], image)
+            shape = track.pixels.shape
+            data, bad = track.pixels.rows(0, shape[0])
+            track.background.subtract(data, image, 0)
+            expected, spread = (
+                (None, None)
+                if alone
+                else shallow.seen_by(track.frame.wcs, shape, track.flux_factor)
             )
-            return replace(track, background=background, noise=noise)
+            frame = artifacts.Compared(
+                data, bad, expected, spread, track.mask(0, shape[0]), track.noise, track.gain
+            )
+            earlier = [
+                (j, seconds, tracks[j].cores)
+                for j in range(k)
+                if (seconds := track.seconds_after(tracks[j])) < config.persistence_s
+            ]
+            return track, artifacts.find_artifacts(frame, track.cores, earlier, config)
 
-        tracks = list(self.each(partial(fit, image=first), tracks))
+        counted = self.counted("artifacts", len(tracks))
+        done = list(counted(find, range(len(tracks))))
+        found = [one for _, one in done]
+        glow = [point[1:] for one in found for point in one.afterglow]
+        model = artifacts.fit_afterglow(glow)
+        if model is not None:
+            self.measured["afterglow_adu"] = model.after(min(seconds for seconds, _, _ in glow))
+            self.measured["afterglow_decay_s"] = model.decay_s
+        cores = [track.cores for track in tracks]
+        marks = artifacts.without_hot([one.marks for one in found], config)
+        out = []
+        for (track, one), own in zip(done, marks, strict=True):
+            pixels = track.pixels
+            still = artifacts.persistence(
+                one.afterglow, cores, model, pixels.shape, track.noise, config
+            )
+            pixels = replace(pixels, marks=own | still)
+            frame = replace(track.frame, pixels=pixels)
+            out.append(replace(track, frame=frame, n_trails=len(one.trails)))
+        return out
+
+    def fit(self, track: Track, image: Image) -> Track:
+        """The track with its background fitted against a sky, stars hidden."""
+        background, noise = fit_background(
+            track.pixels, image, track.mask, track.background.scale, self.config.background
+        )
+        return replace(track, background=background, noise=noise)
+
+    def final_sky(self, tracks: list[Track]) -> tuple[Image, list[Track]]:
+        """The sky with stars and artifacts hidden, and each frame's background against it."""
         good = self.used(tracks)
         # A frame too bad for the stack may still vote for the sky when there are few.
         voters = good if len(good) >= self.config.sky.min_frames else tracks
         image = sky.fill_sky(self.make_sky(voters, [track.mask for track in voters]))
         counted = self.counted("background", len(tracks))
-        tracks = list(counted(partial(fit, image=image), tracks))
+        tracks = list(counted(partial(self.fit, image=image), tracks))
         for track in tracks:
             self.verdicts[track.name] = replace(
                 self.verdicts[track.name], sky_adu=track.background.scale, noise_adu=track.noise
@@ -543,7 +604,20 @@ class ChipRun:
             "n_matched": mean(one.n_matched for one in solution),
             "rms_arcsec": mean(one.rms_arcsec for one in solution),
             "internal_rms_arcsec": mean(one.internal_rms_arcsec for one in solution),
+            "n_trails": float(sum(track.n_trails for track in good)),
+            **flagged(good),
+            **self.measured,
         }
+
+
+def flagged(tracks: Sequence[Track]) -> dict[str, float]:
+    """Pixels per frame with each of the flags."""
+    flat = tracks[0].pixels.flat.bad
+    out = {}
+    for flag in Bad:
+        own = np.mean([track.pixels.marks.count(flag) for track in tracks])
+        out[f"pixels_{str(flag.name).lower()}"] = float(own + np.count_nonzero(flat & flag))
+    return out
 
 
 def layer(track: Track, image: Image) -> Layer:

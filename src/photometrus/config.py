@@ -10,6 +10,7 @@ import tomli_w
 
 from photometrus.errors import MissingInput, UsageError, nearest
 from photometrus.instrument import CHIPS, DEFAULT_ROTATOR_DEG
+from photometrus.stages.artifacts import ArtifactsConfig
 from photometrus.stages.astrometry import AstrometryConfig
 from photometrus.stages.background import BackgroundConfig
 from photometrus.stages.coadd import CoaddConfig
@@ -65,6 +66,7 @@ class Config:
     background: BackgroundConfig = field(default_factory=BackgroundConfig)
     sources: SourcesConfig = field(default_factory=SourcesConfig)
     masks: MaskConfig = field(default_factory=MaskConfig)
+    artifacts: ArtifactsConfig = field(default_factory=ArtifactsConfig)
     placement: PlacementConfig = field(default_factory=PlacementConfig)
     astrometry: AstrometryConfig = field(default_factory=AstrometryConfig)
     coadd: CoaddConfig = field(default_factory=CoaddConfig)

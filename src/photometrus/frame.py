@@ -22,13 +22,51 @@ class Bad(IntFlag):
     DEAD = 1
     """No or odd response in the flat."""
     HOT = 2
-    """Dark current far above its neighbours', in the sky of the whole sequence."""
+    """Signal far from its neighbours', in the sky of the whole sequence or in many frames."""
     UNSOLVED = 4
-    """The ramp could not be fitted: 65535 or NaN; saturated cores, too."""
+    """The ramp could not be fitted: 65535 or NaN."""
+    SATURATED = 8
+    """A star's saturated core, and the pixels around it that its charge reaches."""
+    COSMIC = 16
+    """A cosmic ray: far above what the other frames say; with one frame: sharper than a star."""
+    TRAIL = 32
+    """On the trail of a satellite."""
+    PERSISTENCE = 64
+    """Still glows from a star that saturated it in an earlier frame."""
+    EDGE = 128
+    """In a stack: no frame reaches here."""
 
 
 ON_BAD, EXTENDED = 1, 2
 """Flags of a source: its core is on bad pixels; it is longer than a star (a trail, a galaxy)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Marks:
+    """Flags of a few pixels of a frame: flat indices, int64, sorted; and their flags, uint8."""
+
+    index: NDArray[Any]
+    flags: NDArray[Any]
+
+    def add_to(self, bad: Flags, y0: int) -> None:
+        """Set them in rows y0... of a frame's flags, in place."""
+        nx = bad.shape[1]
+        first, last = np.searchsorted(self.index, [y0 * nx, (y0 + bad.shape[0]) * nx])
+        bad.reshape(-1)[self.index[first:last] - y0 * nx] |= self.flags[first:last]
+
+    def __or__(self, other: "Marks") -> "Marks":
+        index = np.union1d(self.index, other.index)
+        flags = np.zeros(index.size, np.uint8)
+        for marks in (self, other):
+            flags[np.searchsorted(index, marks.index)] |= marks.flags
+        return Marks(index, flags)
+
+    def count(self, flag: Bad) -> int:
+        """How many pixels have a flag."""
+        return int(np.count_nonzero(self.flags & flag))
+
+
+NO_MARKS = Marks(np.empty(0, np.int64), np.empty(0, np.uint8))
 
 
 class Pixels(Protocol):

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 from astropy.table import Table
+from numpy.typing import NDArray
 
 from photometrus.frame import Frame
+from photometrus.instrument import GAIN_E_PER_ADU
 from photometrus.optics import FieldFit
 from photometrus.stages import sky
 from photometrus.stages.background import Background, Mask, flat_background
@@ -61,6 +64,9 @@ class Track:
     sources: Table = field(default_factory=Table)
     placement: Placement | None = None
     mask: Mask = field(default=sky.no_mask((0, 0)))
+    cores: NDArray[Any] = field(default_factory=lambda: np.empty(0, np.int64))
+    """Flat indices of the pixels that stars saturated."""
+    n_trails: int = 0
 
     @property
     def name(self) -> str:
@@ -72,6 +78,15 @@ class Track:
         """What brings the frame to the flux scale of the median frame; 1 when it is not known."""
         transparency = self.frame.quality.transparency
         return 1.0 / transparency if transparency > 0 else 1.0
+
+    @property
+    def gain(self) -> float:
+        """Electrons per ADU: a slope per frame averages over all reads of the ramp."""
+        return GAIN_E_PER_ADU * max(1, self.frame.info.reads - 1)
+
+    def seconds_after(self, other: "Track") -> float:
+        """Time between the end of another exposure and the middle of this one."""
+        return (self.frame.info.middle_mjd - other.frame.info.end_mjd) * 86400.0
 
     @property
     def pixels(self) -> CalibratedPixels:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from photometrus.errors import TooFewFrames
-from photometrus.frame import Bad, Flags, Image, Pixels
+from photometrus.frame import NO_MARKS, Bad, Flags, Image, Marks, Pixels
 from photometrus.instrument import BORDER_PIXELS, UNSOLVED_LIMIT_ADU
 from photometrus.kernels.combine import clipped_median
 from photometrus.kernels.detrend import calibrate
@@ -67,6 +67,8 @@ class CalibratedPixels:
 
     raw: Raw
     flat: Flat
+    marks: Marks = NO_MARKS
+    """What is wrong with pixels of this frame only."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -91,6 +93,7 @@ class CalibratedPixels:
             out,
             bad,
         )
+        self.marks.add_to(bad, y0)
         return out, bad
 
 

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from astropy.wcs import WCS
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from photometrus.frame import Flags, Image
+from photometrus.kernels.artifacts import expected_rows
+from photometrus.kernels.combine import clipped_mean
 from photometrus.kernels.mesh import add_mesh_rows, cell_modes
 from photometrus.kernels.resample import project_rows, shrink_rows
 from photometrus.stages.background import smooth_mesh
@@ -17,6 +21,8 @@ from photometrus.workers import Each
 
 BIN = 2
 """The mask is made on pixels of twice the size: a star still covers several."""
+NODE_PIX = 32
+"""Distance of the nodes at which a frame's place on the mask is calculated."""
 
 
 @dataclass(frozen=True)
@@ -40,27 +46,52 @@ class StarMask:
     grid: Grid
     fraction: float
 
-    def seen_by(self, wcs: WCS, shape: tuple[int, int], step: int = 32) -> Callable:
+    def seen_by(self, wcs: WCS, shape: tuple[int, int]) -> Callable:
         """The mask as a frame sees it: a function of rows y0, y1."""
-        ny, nx = shape
-        x, y = np.meshgrid(
-            np.arange(0, nx + step, step, dtype=float), np.arange(0, ny + step, step, dtype=float)
-        )
-        px, py = sky_to_pixel(self.grid.wcs, *pixel_to_sky(wcs, x.ravel(), y.ravel()))
-        map_x, map_y = px.reshape(x.shape), py.reshape(x.shape)
+        map_x, map_y = _nodes(self.grid, wcs, shape)
 
         def rows(y0: int, y1: int) -> Flags:
-            out = np.empty((y1 - y0, nx), np.uint8)
-            project_rows(self.mask, map_x, map_y, step, y0, out)
+            out = np.empty((y1 - y0, shape[1]), np.uint8)
+            project_rows(self.mask, map_x, map_y, NODE_PIX, y0, out)
             return out
 
         return rows
 
 
-def shallow_stack(
-    layers: Sequence[Layer], config: CoaddConfig, *, each: Each = map
-) -> tuple[Image, Image, Grid]:
-    """Mean of all layers on a grid of double pixels: (mean, inverse variance, grid)."""
+@dataclass(frozen=True, eq=False)
+class Shallow:
+    """All frames together on pixels of double size: clipped mean, inverse variance, grid."""
+
+    mean: Image
+    weight: Image
+    grid: Grid
+
+    def seen_by(self, wcs: WCS, shape: tuple[int, int], flux_factor: float) -> tuple[Image, Image]:
+        """What a frame should show, and how sure that is: float32 (ny, nx) each, NaN outside.
+
+        flux_factor : what brings the frame to the stack's flux scale
+        """
+        map_x, map_y = _nodes(self.grid, wcs, shape)
+        expected, spread = np.empty((2, *shape), np.float32)
+        expected_rows(
+            self.mean, map_x, map_y, NODE_PIX, 0, np.float32(1 / flux_factor), expected, spread
+        )
+        return expected, spread
+
+
+def _nodes(grid: Grid, wcs: WCS, shape: tuple[int, int]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Pixel of a grid at every NODE_PIX-th pixel of a frame: float64 (gy, gx) each."""
+    ny, nx = shape
+    x, y = np.meshgrid(
+        np.arange(0, nx + NODE_PIX, NODE_PIX, dtype=float),
+        np.arange(0, ny + NODE_PIX, NODE_PIX, dtype=float),
+    )
+    px, py = sky_to_pixel(grid.wcs, *pixel_to_sky(wcs, x.ravel(), y.ravel()))
+    return px.reshape(x.shape), py.reshape(x.shape)
+
+
+def shallow_stack(layers: Sequence[Layer], config: CoaddConfig, *, each: Each = map) -> Shallow:
+    """Clipped mean of all layers on double pixels: what moves or flickers is not in it."""
     coarse = replace(config, pixel_scale_arcsec=BIN * config.pixel_scale_arcsec)
     grid = common_grid([layer.wcs for layer in layers], [layer.shape for layer in layers], coarse)
     ny, nx = grid.shape
@@ -68,12 +99,15 @@ def shallow_stack(
     maps = list(each(lambda layer: pixel_map(grid, layer.wcs, step), layers))
     mean = np.zeros((ny, nx), np.float32)
     weight = np.zeros((ny, nx), np.float32)
-    rows = 8 * step
+    rows = int(config.block_mb * 1e6 // (8 * len(layers) * nx))
+    rows = max(16, min(rows, 8 * step)) // step * step or step
 
     def block(y0: int) -> None:
         y1 = min(ny, y0 + rows)
         nodes = slice(y0 // step, -(-y1 // step) + 1)
-        for layer, (map_x, map_y) in zip(layers, maps, strict=True):
+        stack = np.zeros((len(layers), y1 - y0, nx), np.float32)
+        weights = np.zeros_like(stack)
+        for k, (layer, (map_x, map_y)) in enumerate(zip(layers, maps, strict=True)):
             inside = (map_x[nodes] > -99) & (map_x[nodes] < layer.shape[1] + 99)
             if not inside.any():
                 continue
@@ -83,22 +117,25 @@ def shallow_stack(
             if last - first < 2 * BIN:
                 continue
             image, bad, variance = layer.rows(first, last)
-            total = np.zeros((y1 - y0, nx), np.float32)
-            norm = np.zeros_like(total)
-            shrink_rows(image, bad, first, map_x, map_y, step, y0, BIN, total, norm)
-            good = variance[variance > 0]
-            per_pixel = np.float32(np.median(good) / layer.flux_factor**2 if good.size else 0)
-            mean[y0:y1] += total * np.float32(layer.flux_factor) * per_pixel
-            weight[y0:y1] += norm * per_pixel
+            shrink_rows(image, bad, first, map_x, map_y, step, y0, BIN, stack[k], weights[k])
+            np.divide(stack[k], weights[k], out=stack[k], where=weights[k] > 0)
+            stack[k] *= np.float32(layer.flux_factor)
+            good = variance[:: max(1, len(variance) // 4)]
+            good = good[good > 0]
+            weights[k] *= np.float32(np.median(good) / layer.flux_factor**2 if good.size else 0)
+        clipped_mean(
+            stack, weights, config.clip_sigma, config.clip_tolerance,
+            mean[y0:y1], weight[y0:y1], np.zeros(len(layers), np.int64),
+        )  # fmt: skip
 
     for _ in each(block, range(0, ny, rows)):
         pass
-    np.divide(mean, weight, out=mean, where=weight > 0)
-    return mean, weight, grid
+    return Shallow(mean, weight, grid)
 
 
-def find_stars(mean: Image, weight: Image, grid: Grid, config: MaskConfig = MaskConfig()):
+def find_stars(shallow: Shallow, config: MaskConfig = MaskConfig()) -> StarMask:
     """The star mask of a shallow stack."""
+    mean, weight, grid = shallow.mean, shallow.weight, shallow.grid
     seen = weight > 0
     data = mean * np.sqrt(weight)
     shape = (-(-data.shape[0] // config.mesh_pix), -(-data.shape[1] // config.mesh_pix))

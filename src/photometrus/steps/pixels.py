@@ -202,8 +202,7 @@ def _with_masks(frames: list[Product], image: Image, config: Config, each: Each)
         return Layer(rows, frame.shape, own)
 
     layers = [layer(frame, own) for frame, own in zip(frames, wcs, strict=True)]
-    mean, weight, grid = masks.shallow_stack(layers, config.coadd, each=each)
-    found = masks.find_stars(mean, weight, grid, config.masks)
+    found = masks.find_stars(masks.shallow_stack(layers, config.coadd, each=each), config.masks)
     return [
         replace(frame, mask=found.seen_by(own, frame.shape))
         for frame, own in zip(frames, wcs, strict=True)

@@ -1,0 +1,239 @@
+"""What does not come from the sky: saturated cores, outliers against an expectation, lines."""
+
+import numpy as np
+from numba import njit
+
+FLAT = 0.12
+"""Neighbours as alike as this, relative, make a flat top: on no star, however blurred, do six of
+the eight neighbours of a pixel differ by so little (Moffat of 6 pixels FWHM: four)."""
+NEAR_FULL = 0.85
+"""Of the flat top's height: what is above belongs to the core."""
+ACROSS_PIX = 14
+"""A pixel with parts of a core so near on all four sides lies inside it, whatever it says."""
+
+
+@njit(nogil=True, cache=True)
+def saturated_cores(data, bad, unsolved, height, core):
+    """Find the pixels that stars saturated, by either sign of it.
+
+    data : float32 (ny, nx), sky subtracted; bad : uint8 (ny, nx)
+    unsolved : the bit of pixels whose ramps could not be fitted
+    height : what a flat top, or a good pixel beside unsolved ones, must reach
+    core : uint8 (ny, nx), zeros; set to 1 in saturated cores
+
+    Five unsolved pixels or more within 5 x 5 with a bright one beside them; or a flat top, with
+    what lies inside it (a ramp that saturates early in the exposure may come out as anything).
+    """
+    ny, nx = data.shape
+    for y in range(ny):
+        for x in range(nx):
+            if bad[y, x] & unsolved != 0:
+                if _is_lit(data, bad, unsolved, height, y, x):
+                    core[y, x] = 1
+            elif core[y, x] == 0 and data[y, x] > height and _is_flat(data, y, x):
+                _flood(data, core, y, x, NEAR_FULL * data[y, x])
+    for y in range(ny):
+        for x in range(nx):
+            if core[y, x] == 1:
+                for b in range(max(0, y - 1), min(ny, y + 2)):
+                    for a in range(max(0, x - ACROSS_PIX), min(nx, x + ACROSS_PIX + 1)):
+                        if core[b, a] == 0 and _is_inside(core, b, a):
+                            core[b, a] = 2
+    for y in range(ny):
+        for x in range(nx):
+            if core[y, x] == 2:
+                core[y, x] = 1
+
+
+@njit(nogil=True, cache=True)
+def _flood(data, core, y0, x0, limit):
+    """Set `core` in all pixels above `limit` that hang together with one."""
+    ny, nx = data.shape
+    queue = np.empty(1 << 14, np.int64)
+    queue[0] = y0 * nx + x0
+    core[y0, x0] = 1
+    n = 1
+    while n > 0:
+        n -= 1
+        y, x = queue[n] // nx, queue[n] % nx
+        for b in range(max(0, y - 1), min(ny, y + 2)):
+            for a in range(max(0, x - 1), min(nx, x + 2)):
+                if core[b, a] == 0 and data[b, a] > limit and n < queue.size:
+                    core[b, a] = 1
+                    queue[n] = b * nx + a
+                    n += 1
+
+
+@njit(nogil=True, cache=True)
+def _is_lit(data, bad, unsolved, height, y, x):
+    """Whether an unsolved pixel is one of many, beside a bright one."""
+    ny, nx = data.shape
+    count = 0
+    for b in range(max(0, y - 2), min(ny, y + 3)):
+        for a in range(max(0, x - 2), min(nx, x + 3)):
+            if bad[b, a] & unsolved != 0:
+                count += 1
+    if count < 5:
+        return False
+    # The middle of a large core sees no rim nearby.
+    reach = 3 if count < 20 else 12
+    for b in range(max(0, y - reach), min(ny, y + reach + 1)):
+        for a in range(max(0, x - reach), min(nx, x + reach + 1)):
+            if bad[b, a] == 0 and data[b, a] > height:
+                return True
+    return False
+
+
+@njit(nogil=True, cache=True)
+def _is_flat(data, y, x):
+    """Whether six of a pixel's eight neighbours are about as bright as it is."""
+    ny, nx = data.shape
+    if y == 0 or x == 0 or y == ny - 1 or x == nx - 1:
+        return False
+    alike = 0
+    for b in range(y - 1, y + 2):
+        for a in range(x - 1, x + 2):
+            alike += abs(data[b, a] - data[y, x]) < FLAT * data[y, x]
+    return alike >= 7
+
+
+@njit(nogil=True, cache=True)
+def _is_inside(core, y, x):
+    """Whether parts of a core are on all four sides of a pixel."""
+    ny, nx = core.shape
+    left = right = up = down = False
+    for d in range(1, ACROSS_PIX + 1):
+        left = left or (x - d >= 0 and core[y, x - d] == 1)
+        right = right or (x + d < nx and core[y, x + d] == 1)
+        up = up or (y - d >= 0 and core[y - d, x] == 1)
+        down = down or (y + d < ny and core[y + d, x] == 1)
+    return left and right and up and down
+
+
+@njit(nogil=True, cache=True)
+def expected_rows(stack, map_x, map_y, step, row0, factor, out, spread):
+    """A stack as a frame should see it: bilinear; and how uncertain that is for want of detail.
+
+    stack : float32 (my, mx); map_x, map_y : float64 (gy, gx), pixel of `stack` at the frame's
+        nodes, `step` pixels apart
+    row0 : the frame's first row; factor : from the stack's flux scale to the frame's
+    out, spread : float32 (rows, nx); spread is the range of the 3 x 3 stack pixels around; both
+        are NaN outside the stack
+    """
+    my, mx = stack.shape
+    rows, nx = out.shape
+    for r in range(rows):
+        t = (row0 + r) / step
+        j = min(int(t), map_x.shape[0] - 2)
+        v = t - j
+        for x in range(nx):
+            s = x / step
+            i = min(int(s), map_x.shape[1] - 2)
+            u = s - i
+            px = (1 - v) * ((1 - u) * map_x[j, i] + u * map_x[j, i + 1]) + v * (
+                (1 - u) * map_x[j + 1, i] + u * map_x[j + 1, i + 1]
+            )
+            py = (1 - v) * ((1 - u) * map_y[j, i] + u * map_y[j, i + 1]) + v * (
+                (1 - u) * map_y[j + 1, i] + u * map_y[j + 1, i + 1]
+            )
+            a = int(np.floor(px))
+            b = int(np.floor(py))
+            if a < 1 or b < 1 or a + 2 >= mx or b + 2 >= my:
+                out[r, x] = np.nan
+                spread[r, x] = np.nan
+                continue
+            fx = np.float32(px - a)
+            fy = np.float32(py - b)
+            out[r, x] = factor * (
+                (1 - fy) * ((1 - fx) * stack[b, a] + fx * stack[b, a + 1])
+                + fy * ((1 - fx) * stack[b + 1, a] + fx * stack[b + 1, a + 1])
+            )
+            near_x = a + (px - a >= 0.5)
+            near_y = b + (py - b >= 0.5)
+            low = stack[near_y, near_x]
+            high = low
+            for q in range(near_y - 1, near_y + 2):
+                for p in range(near_x - 1, near_x + 2):
+                    w = stack[q, p]
+                    low = min(low, w)
+                    high = max(high, w)
+            spread[r, x] = factor * (high - low)
+
+
+@njit(nogil=True, cache=True)
+def mark_outliers(data, bad, expected, spread, noise, gain, high, low, flag):
+    """Flag pixels far above what is expected of them, and their neighbours that stick out, too.
+
+    data, expected, spread : float32 (ny, nx), ADU, sky subtracted; NaN expected: not judged
+    bad : uint8 (ny, nx), `flag` is set in it
+    noise : of a sky pixel, ADU; gain : electrons per ADU
+    high, low : in units of a pixel's noise, beyond the whole of `spread`: where an outlier begins,
+        and how far it reaches into its neighbours
+    returns how many pixels were flagged
+    """
+    ny, nx = data.shape
+    size = 1 << 16
+    queue = np.empty(size, np.int64)
+    total = 0
+    for y0 in range(ny):
+        for x0 in range(nx):
+            e = expected[y0, x0]
+            # Most pixels end here, before a square root.
+            if bad[y0, x0] != 0 or not (data[y0, x0] - e > high * noise + spread[y0, x0]):
+                continue
+            sigma = np.sqrt(noise * noise + max(e, np.float32(0)) / gain)
+            if data[y0, x0] - e <= high * sigma + spread[y0, x0]:
+                continue
+            bad[y0, x0] |= flag
+            queue[0] = y0 * nx + x0
+            n = 1
+            while n > 0:
+                n -= 1
+                total += 1
+                y, x = queue[n] // nx, queue[n] % nx
+                for b in range(max(0, y - 1), min(ny, y + 2)):
+                    for a in range(max(0, x - 1), min(nx, x + 2)):
+                        if bad[b, a] != 0 or not (
+                            data[b, a] - expected[b, a] > low * noise + spread[b, a]
+                        ):
+                            continue
+                        e = expected[b, a]
+                        sigma = np.sqrt(noise * noise + max(e, np.float32(0)) / gain)
+                        if data[b, a] - e > low * sigma + spread[b, a] and n < size:
+                            bad[b, a] |= flag
+                            queue[n] = b * nx + a
+                            n += 1
+    return total
+
+
+@njit(nogil=True, cache=True)
+def line_sums(image, out):
+    """Sums along all straight lines from the first to the last row that lean 0 to 45 degrees.
+
+    image : float32 (n, m), n a power of two
+    out : float32 (n, m + n); out[s, n + x] is the line that starts in column x of the first row
+        and ends s columns to the right in the last; columns outside are 0. (x may be negative.)
+
+    The approximate discrete Radon transform (Brady 1998; for satellites: Nir, Zackay & Ofek 2018).
+    """
+    n, m = image.shape
+    width = m + n
+    now = np.zeros((n, width), np.float32)
+    new = np.zeros((n, width), np.float32)
+    now[:, n:] = image
+    height = 1  # now[k * height + s]: lines of slope s through rows k * height ...
+    while height < n:
+        for k in range(0, n, 2 * height):
+            for s in range(2 * height):
+                half = s // 2
+                shift = (s + 1) // 2
+                upper = now[k + height + half]
+                lower = now[k + half]
+                line = new[k + s]
+                for x in range(width - shift):
+                    line[x] = lower[x] + upper[x + shift]
+                for x in range(width - shift, width):
+                    line[x] = lower[x]
+        now, new = new, now
+        height *= 2
+    out[:] = now
