@@ -17,6 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import accuracy
 import helpers
+from judge.depth import DEPTH_RADIUS_ARCSEC, expected_limit
+from judge.frames import frame_verdicts
+from judge.truth import Truth, moffat_within, read_truth
 
 NPIX = 640
 SCALE = 0.5  # arcsec per pixel
@@ -171,7 +174,7 @@ def test_astrometric_offset_and_scatter_come_back(case):
 
 def test_zero_point_and_faint_error_come_back(case):
     photometry = case.numbers["photometry"]
-    lost = -2.5 * np.log10(accuracy.moffat_within(1.5 * FWHM_PIX, FWHM_PIX, BETA))
+    lost = -2.5 * np.log10(moffat_within(1.5 * FWHM_PIX, FWHM_PIX, BETA))
     # The ring at 3 to 5.5 FWHM holds wings of 1e-4 of the star per FWHM^2, so that 7 FWHM^2 of
     # aperture lose 0.1 %; the sampled profile and compression stay below that: 5 mmag.
     assert photometry["zero_point"] == pytest.approx(ZERO - lost, abs=0.005)
@@ -194,30 +197,30 @@ def test_sharpness_comes_back(case):
 
 def test_depth_comes_back(case):
     depth = case.numbers["depth"]
-    radius = accuracy.DEPTH_RADIUS_ARCSEC / SCALE
+    radius = DEPTH_RADIUS_ARCSEC / SCALE
     sigma = SIGMA * np.pi**0.5 * radius
     # Some 3000 independent apertures: the MAD errs by 1.17 / sqrt(2 x 3000) = 1.5 %; four.
     assert depth["sigma_adu"] == pytest.approx(sigma, rel=0.06)
     assert depth["sigma_over_weight_map"] == pytest.approx(1, rel=0.06)
     assert depth["pixel_sigma_over_weight_map"] == pytest.approx(1, rel=0.02)
-    caught = accuracy.moffat_within(radius, FWHM_PIX, BETA)
+    caught = moffat_within(radius, FWHM_PIX, BETA)
     limit = ZERO - 2.5 * np.log10(5 * sigma / caught)
     assert depth["limit_mag"] == pytest.approx(limit, abs=0.07)
 
 
 def test_expected_depth_is_the_photons(case):
-    truth = accuracy.read_truth(case.truth, 3)
+    truth = read_truth(case.truth, 3)
     frames = [truth.name(e) for e in truth.exposures[:1]]
-    radius = accuracy.DEPTH_RADIUS_ARCSEC / SCALE
+    radius = DEPTH_RADIUS_ARCSEC / SCALE
     variance = np.pi * radius**2 * (7000 + 14**2 * 12 * 7 / 48)
-    caught = accuracy.moffat_within(radius, FRAME_FWHM_PIX[0], BETA)
+    caught = moffat_within(radius, FRAME_FWHM_PIX[0], BETA)
     one = 26.754 + 2.5 * np.log10(caught / (5 * variance**0.5))
-    assert accuracy.expected_limit(truth, frames) == pytest.approx(one, abs=1e-6)
+    assert expected_limit(truth, frames) == pytest.approx(one, abs=1e-6)
     # The same frame twice is deeper by 2.5 log10 sqrt(2).
-    assert accuracy.expected_limit(truth, []) != accuracy.expected_limit(truth, [])  # NaN
-    twice = accuracy.Truth(truth.table, {**truth.meta, "chips": {"3": {}}}, 3)
+    assert expected_limit(truth, []) != expected_limit(truth, [])  # NaN
+    twice = Truth(truth.table, {**truth.meta, "chips": {"3": {}}}, 3)
     twice.meta["chips"]["3"]["exposures"] = [truth.exposures[0]] * 2
-    assert accuracy.expected_limit(twice, frames) == pytest.approx(one + 1.25 * np.log10(2))
+    assert expected_limit(twice, frames) == pytest.approx(one + 1.25 * np.log10(2))
 
 
 def test_background_gradient_comes_back(case):
@@ -288,10 +291,10 @@ def test_reference_offset_is_told_from_the_stack_offset(case, tmp_path):
 )
 def test_verdicts_are_read_whatever_they_are_called(tmp_path, record, dropped, weight):
     (tmp_path / "run.json").write_text(json.dumps(record))
-    verdict = accuracy.frame_verdicts(tmp_path, 3)["01599145C3"]
+    verdict = frame_verdicts(tmp_path, 3)["01599145C3"]
     assert verdict["dropped"] is dropped
     assert verdict["weight"] == weight
-    assert accuracy.frame_verdicts(tmp_path, 2) == {}
+    assert frame_verdicts(tmp_path, 2) == {}
 
 
 def test_area_slope_is_one_for_surface_brightness():
@@ -300,7 +303,7 @@ def test_area_slope_is_one_for_surface_brightness():
     sky = 1 - 4e-8 * (x**2 + y**2)  # a strong radial cubic: 8 % of scale at the corner
     ra, dec = helpers.from_plane(x * sky, y * sky, CENTRE)
     table = Table({"RA": ra, "DEC": dec, "X_C3": x + 999.5, "Y_C3": y + 999.5})
-    truth = accuracy.Truth(table, {"args": {"size": 2000}}, 3)
+    truth = Truth(table, {"args": {"size": 2000}}, 3)
     density = truth.pixel_density
     # 1 / (radial 1 - 3 k r^2) / (tangential 1 - k r^2); the cubic misses (k r^2)^2 = 0.001.
     r2 = x**2 + y**2
