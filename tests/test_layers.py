@@ -32,7 +32,8 @@ LENT = {
     # A stage never imports a stage; these few types, settings and helpers are the exceptions.
     ("masks", "coadd"): {"CoaddConfig", "Grid", "Layer", "common_grid", "pixel_map"},
     ("masks", "background"): {"smooth_mesh"},
-    ("sky", "background"): {"Background", "Mask", "smooth_mesh"},
+    ("sky", "background"): {"Background", "BackgroundConfig", "Mask", "smooth_mesh"},
+    ("detrend", "background"): {"BackgroundConfig", "smooth_mesh"},
     ("quality", "coadd"): {"CoaddConfig"},
 }
 NOT_FOR = {

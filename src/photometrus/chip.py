@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,14 +117,14 @@ class ChipRun:
         self.judge(tracks)
         tracks, shallow = self.hide_stars(tracks, first_sky)
         tracks = self.mark_artifacts(tracks, first_sky, shallow)
-        image, tracks = self.final_sky(tracks)
-        self.write_sky(image, tracks)
+        final, tracks = self.final_sky(tracks)
+        self.write_sky(final.image, tracks)
         if self.config.run.engine == "astromatic":
-            result, numbers = self.stack_with_astromatic(tracks, image, catalog)
+            result, numbers = self.stack_with_astromatic(tracks, final, catalog)
         else:
             if self.config.run.keep == "all":
-                self.write_frames(self.products, tracks, image)
-            result, numbers = self.stack(tracks, image), {}
+                self.write_frames(self.products, tracks, final)
+            result, numbers = self.stack(tracks, final), {}
         if self.config.run.astrometry_net:
             result = self.refine_with_astrometry_net(result, catalog)
         numbers = {**self.numbers(self.used(tracks)), **numbers}
@@ -203,7 +202,7 @@ class ChipRun:
 
     def first_sky(self, tracks: list[Track]) -> tuple[Image, list[Track]]:
         """The sky with nothing hidden; and hot pixels flagged from now on."""
-        raw = self.make_sky(tracks, [sky.no_mask(tracks[0].pixels.shape)] * len(tracks))
+        raw = self.make_sky(tracks, [sky.no_mask(tracks[0].pixels.shape)] * len(tracks)).image
         flat = tracks[0].pixels.flat
         flat = replace(flat, bad=flat.bad | sky.hot_pixels(raw, self.config.sky))
         out = []
@@ -212,9 +211,12 @@ class ChipRun:
             out.append(replace(track, frame=replace(track.frame, pixels=pixels)))
         return sky.fill_sky(raw), out
 
-    def make_sky(self, tracks: list[Track], hide: Sequence[Mask]) -> Image:
+    def make_sky(
+        self, tracks: list[Track], hide: Sequence[Mask], *, average: bool = False
+    ) -> sky.Votes:
         """The sky of the frames, or the one that was given, or a constant for too few frames."""
         shape = tracks[0].pixels.shape
+        nobody = np.zeros(shape, np.uint16)
         given = self.config.input.sky_override
         if given:
             image, _ = fitsfile.read_image(Path(given))
@@ -223,23 +225,24 @@ class ChipRun:
                     f"{given}: {image.shape[1]} x {image.shape[0]} pixels, the frames have "
                     f"{shape[1]} x {shape[0]}; give a sky of this chip"
                 )
-            return image / np.float32(np.nanmedian(image))
+            return sky.Votes(image / np.float32(np.nanmedian(image)), nobody, float("nan"))
         if len(tracks) < self.config.sky.min_frames:
             self.note(
                 f"{len(tracks)} frames cannot tell stars from sky (need "
                 f"{self.config.sky.min_frames}): a smooth sky was fitted to each"
             )
-            return np.ones(shape, np.float32)
+            return sky.Votes(np.ones(shape, np.float32), nobody, float("nan"))
         self.progress(f"C{self.chip} sky", 0, 1)
-        image = sky.make_sky(
+        votes = sky.make_sky(
             [track.pixels for track in tracks],
             [track.background for track in tracks],
             hide,
             self.config.sky,
+            average=average,
             each=self.each,
         )
         self.progress(f"C{self.chip} sky", 1, 1)
-        return image
+        return votes
 
     def find_stars(self, tracks: list[Track], image: Image) -> list[Track]:
         """Stars and quality of each frame."""
@@ -381,7 +384,8 @@ class ChipRun:
     def hide_stars(self, tracks: list[Track], image: Image) -> tuple[list[Track], masks.Shallow]:
         """Where the stars are, from a shallow stack of the good frames, as each frame sees them."""
         self.progress(f"C{self.chip} star mask", 0, 1)
-        layers = [layer(track, image) for track in self.used(tracks)]
+        first = sky.Sky(image)
+        layers = [layer(track, first) for track in self.used(tracks)]
         shallow = masks.shallow_stack(layers, self.config.coadd, each=self.each)
         found = masks.find_stars(shallow, self.config.masks)
         self.measured["masked_fraction"] = found.fraction
@@ -449,23 +453,31 @@ class ChipRun:
         )
         return replace(track, background=background, noise=noise)
 
-    def final_sky(self, tracks: list[Track]) -> tuple[Image, list[Track]]:
+    def final_sky(self, tracks: list[Track]) -> tuple[sky.Sky, list[Track]]:
         """The sky with stars and artifacts hidden, and each frame's background against it."""
         good = self.used(tracks)
         # A frame too bad for the stack may still vote for the sky when there are few.
         voters = good if len(good) >= self.config.sky.min_frames else tracks
-        image = sky.fill_sky(self.make_sky(voters, [track.mask for track in voters]))
-        counted = self.counted("background", len(tracks))
-        tracks = list(counted(partial(self.fit, image=image), tracks))
+        votes = self.make_sky(voters, [track.mask for track in voters], average=True)
+        final = sky.settle(votes) if votes.noise > 0 else sky.Sky(sky.fill_sky(votes.image))
+        names = {track.name for track in voters} if final.share is not None else set()
+
+        def fit(track: Track) -> Track:
+            track = replace(self.fit(track, final.image), voted=track.name in names)
+            if not track.voted or final.share is None:
+                return track
+            return replace(track, noise=track.noise * (1 + float(np.median(final.share[::16]))))
+
+        tracks = list(self.counted("background", len(tracks))(fit, tracks))
         for track in tracks:
             self.verdicts[track.name] = replace(
                 self.verdicts[track.name], sky_adu=track.background.scale, noise_adu=track.noise
             )
-        return image, tracks
+        return final, tracks
 
-    def stack(self, tracks: list[Track], image: Image) -> Coadd:
+    def stack(self, tracks: list[Track], final: sky.Sky) -> Coadd:
         """The coadd of the frames whose verdict is good."""
-        layers = [layer(track, image) for track in self.used(tracks)]
+        layers = [layer(track, final) for track in self.used(tracks)]
         grid = common_grid(
             [one.wcs for one in layers], [one.shape for one in layers], self.config.coadd
         )
@@ -475,16 +487,16 @@ class ChipRun:
         return result
 
     def stack_with_astromatic(
-        self, tracks: list[Track], image: Image, catalog: Table | None
+        self, tracks: list[Track], final: sky.Sky, catalog: Table | None
     ) -> tuple[Coadd, dict[str, float]]:
         """The coadd by SExtractor, SCAMP and SWarp, which work on the frames on disk.
 
         With ``-keep final`` those are in a folder that vanishes afterwards.
         """
         with tempfile.TemporaryDirectory(prefix=".astromatic-", dir=self.products.root) as name:
-            final = self.config.run.keep == "final"
-            products = replace(self.products, root=Path(name)) if final else self.products
-            self.write_frames(products, tracks, image)
+            keep = self.config.run.keep == "all"
+            products = self.products if keep else replace(self.products, root=Path(name))
+            self.write_frames(products, tracks, final)
             self.progress(f"C{self.chip} astromatic", 0, 1)
             done = astromatic.stack(products, self.used(tracks), catalog, self.config, self.each)
             self.progress(f"C{self.chip} astromatic", 1, 1)
@@ -502,12 +514,12 @@ class ChipRun:
 
     # ------------------------------------------------------------ products
 
-    def write_frames(self, products: Products, tracks: list[Track], image: Image) -> None:
+    def write_frames(self, products: Products, tracks: list[Track], final: sky.Sky) -> None:
         """The intermediate products that users know."""
 
         def write(track: Track) -> None:
             angle = ladder.rotator(track, self.config)
-            intermediate.write_frame(products, track, image, angle)
+            intermediate.write_frame(products, track, final, angle)
 
         for _ in self.counted("products", len(tracks))(write, tracks):
             pass
@@ -620,7 +632,7 @@ def flagged(tracks: Sequence[Track]) -> dict[str, float]:
     return out
 
 
-def layer(track: Track, image: Image) -> Layer:
+def layer(track: Track, final: sky.Sky) -> Layer:
     """A frame as a layer of a stack: sky subtracted while it is read, inverse variance beside it.
 
     Sky photons set the variance: dividing by the response f multiplies it by 1/f.
@@ -629,8 +641,7 @@ def layer(track: Track, image: Image) -> Layer:
     inverse = np.float32(1.0 / track.noise**2)
 
     def rows(y0: int, y1: int) -> tuple[Image, Any, Image]:
-        data, bad = track.pixels.rows(y0, y1)
-        track.background.subtract(data, image, y0)
+        data, bad = track.without_sky(final, y0, y1)
         return data, bad, response[y0:y1] * inverse
 
     return Layer(rows, track.pixels.shape, track.frame.wcs, track.flux_factor)

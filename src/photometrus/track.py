@@ -8,7 +8,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from photometrus.frame import Frame
+from photometrus.frame import Flags, Frame, Image
 from photometrus.instrument import GAIN_E_PER_ADU
 from photometrus.optics import FieldFit
 from photometrus.stages import sky
@@ -67,6 +67,8 @@ class Track:
     cores: NDArray[Any] = field(default_factory=lambda: np.empty(0, np.int64))
     """Flat indices of the pixels that stars saturated."""
     n_trails: int = 0
+    voted: bool = False
+    """Whether it is one of the frames that made the sky."""
 
     @property
     def name(self) -> str:
@@ -87,6 +89,14 @@ class Track:
     def seconds_after(self, other: "Track") -> float:
         """Time between the end of another exposure and the middle of this one."""
         return (self.frame.info.middle_mjd - other.frame.info.end_mjd) * 86400.0
+
+    def without_sky(self, final: sky.Sky, y0: int, y1: int) -> tuple[Image, Flags]:
+        """Rows y0 to y1, calibrated and sky-subtracted, ADU; and their flags."""
+        data, bad = self.pixels.rows(y0, y1)
+        self.background.subtract(data, final.image, y0)
+        if self.voted:
+            final.give_back(data, bad, self.mask(y0, y1), y0)
+        return data, bad
 
     @property
     def pixels(self) -> CalibratedPixels:

@@ -27,6 +27,45 @@ def _middle(values, lo, hi):
 
 
 @njit(nogil=True, cache=True)
+def _clip(stack, y, x, sigma, max_rounds, values):
+    """Sort a pixel's values and reject outliers: (first, last + 1) of those that stay.
+
+    The scatter is half the distance of the 16 and 84 % points (interpolated), so that a star in
+    a few of the dithers does not set it.
+    """
+    m = 0
+    for i in range(stack.shape[0]):
+        v = stack[i, y, x]
+        if v == v:
+            values[m] = v
+            m += 1
+    if m == 0:
+        return 0, 0
+    _sort(values, m)
+    lo, hi = 0, m
+    for _ in range(max_rounds):
+        k = hi - lo
+        if k < 4:
+            break
+        middle = _middle(values, lo, hi)
+        a = 0.1587 * (k - 1)
+        ia = int(a)
+        fa = np.float32(a - ia)
+        low = values[lo + ia] * (1 - fa) + values[lo + ia + 1] * fa
+        high = values[hi - 1 - ia] * (1 - fa) + values[hi - 2 - ia] * fa
+        limit = np.float32(sigma) * np.float32(0.5) * (high - low)
+        new_lo, new_hi = lo, hi
+        while values[new_lo] < middle - limit:
+            new_lo += 1
+        while values[new_hi - 1] > middle + limit:
+            new_hi -= 1
+        if new_lo == lo and new_hi == hi:
+            break
+        lo, hi = new_lo, new_hi
+    return lo, hi
+
+
+@njit(nogil=True, cache=True)
 def clipped_median(stack, sigma, max_rounds, out, count):
     """Median of each pixel after rejecting outliers; NaN marks a missing value.
 
@@ -34,48 +73,88 @@ def clipped_median(stack, sigma, max_rounds, out, count):
     sigma : rejection limit in units of the scatter of the pixel's values
     out : float32 (ny, nx), NaN where no value is left
     count : uint16 (ny, nx), how many values were used
-
-    The scatter is half the distance of the 16 and 84 % points (interpolated), so that a star in
-    a few of the dithers does not set it.
     """
     n, ny, nx = stack.shape
     values = np.empty(n, np.float32)
     for y in range(ny):
         for x in range(nx):
-            m = 0
-            for i in range(n):
-                v = stack[i, y, x]
-                if v == v:
-                    values[m] = v
-                    m += 1
-            count[y, x] = m
-            if m == 0:
+            lo, hi = _clip(stack, y, x, sigma, max_rounds, values)
+            out[y, x] = _middle(values, lo, hi) if hi > lo else np.float32(np.nan)
+            count[y, x] = hi - lo
+
+
+@njit(nogil=True, cache=True)
+def clipped_average(stack, sigma, max_rounds, out, count, scatter):
+    """Mean of each pixel after rejecting outliers; and how its values scatter.
+
+    stack, sigma, max_rounds, out, count : as in `clipped_median`
+    scatter : float64 (2,), added to: the sum of the pixels' variances, and how many pixels have one
+    """
+    n, ny, nx = stack.shape
+    values = np.empty(n, np.float32)
+    for y in range(ny):
+        for x in range(nx):
+            lo, hi = _clip(stack, y, x, sigma, max_rounds, values)
+            count[y, x] = hi - lo
+            if hi == lo:
                 out[y, x] = np.nan
                 continue
-            _sort(values, m)
-            lo, hi = 0, m
-            middle = _middle(values, lo, hi)
-            for _ in range(max_rounds):
-                k = hi - lo
-                if k < 4:
-                    break
-                a = 0.1587 * (k - 1)
-                ia = int(a)
-                fa = np.float32(a - ia)
-                low = values[lo + ia] * (1 - fa) + values[lo + ia + 1] * fa
-                high = values[hi - 1 - ia] * (1 - fa) + values[hi - 2 - ia] * fa
-                limit = np.float32(sigma) * np.float32(0.5) * (high - low)
-                new_lo, new_hi = lo, hi
-                while values[new_lo] < middle - limit:
-                    new_lo += 1
-                while values[new_hi - 1] > middle + limit:
-                    new_hi -= 1
-                if new_lo == lo and new_hi == hi:
-                    break
-                lo, hi = new_lo, new_hi
-                middle = _middle(values, lo, hi)
-            out[y, x] = middle
-            count[y, x] = hi - lo
+            total = np.float32(0)
+            for i in range(lo, hi):
+                total += values[i]
+            mean = total / np.float32(hi - lo)
+            out[y, x] = mean
+            if hi - lo > 2:
+                square = 0.0
+                for i in range(lo, hi):
+                    square += (values[i] - mean) ** 2
+                scatter[0] += square / (hi - lo - 1)
+                scatter[1] += 1
+
+
+@njit(nogil=True, cache=True)
+def shrink(image, smooth, count, noise2, variance, share):
+    """Pull each pixel of an average towards what is smooth around it, as far as it is noise.
+
+    image : float32 (ny, nx), changed; NaN becomes smooth
+    smooth : float32 (ny, nx); count : uint16 (ny, nx), values in each average
+    noise2 : variance of one value; variance : how much pixels truly differ from what is smooth
+    share : float32 (ny, nx), set: by which part of itself a value's own vote has made its
+        difference from the average too small
+
+    The best linear estimate (James & Stein 1961) for all but those pixels that stand out by more
+    than three of their sigma, which are believed.
+    """
+    ny, nx = image.shape
+    for y in range(ny):
+        for x in range(nx):
+            n = count[y, x]
+            base = smooth[y, x]
+            if n == 0 or image[y, x] != image[y, x]:
+                image[y, x] = base
+                share[y, x] = 0
+                continue
+            error2 = noise2 / n
+            d = image[y, x] - base
+            if d * d <= 9 * (variance + error2):
+                w = variance / (variance + error2)
+            else:
+                w = 1 - error2 / (d * d)
+            image[y, x] = base + np.float32(w) * d
+            share[y, x] = w / (n - 1) if n > 1 else 0.0
+
+
+@njit(nogil=True, cache=True)
+def undo_share(data, share, bad, hide):
+    """Give back what a frame's own vote took from its difference to an average, in place.
+
+    data, share : float32 (rows, nx); bad, hide : uint8, not 0 where the frame did not vote
+    """
+    rows, nx = data.shape
+    for y in range(rows):
+        for x in range(nx):
+            if bad[y, x] | hide[y, x] == 0:
+                data[y, x] *= 1 + share[y, x]
 
 
 @njit(nogil=True, cache=True)

@@ -11,8 +11,10 @@ from scipy import ndimage
 from photometrus.errors import TooFewFrames
 from photometrus.frame import NO_MARKS, Bad, Flags, Image, Marks, Pixels
 from photometrus.instrument import BORDER_PIXELS, UNSOLVED_LIMIT_ADU
-from photometrus.kernels.combine import clipped_median
+from photometrus.kernels.combine import clipped_average
 from photometrus.kernels.detrend import calibrate
+from photometrus.kernels.mesh import add_mesh_rows, cell_modes
+from photometrus.stages.background import BackgroundConfig, smooth_mesh
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class FlatConfig:
     max_local_deviation: float = 0.25  # from the median of the neighbourhood: dead or odd
     min_pair_contrast: float = 0.02  # a pair of FLATs closer in level than this says nothing
     min_pair_share: float = 0.3  # nor one with less than this share of the best pair's difference
+    shape_pix: int = 64  # cell in which the differences of the FLATs give the shape of the response
+    own_sigma: float = 4.0  # a pixel whose differences are this far from it has dark current
     max_days_away: int = 400  # a flat further in time than this is not taken
 
 
@@ -132,14 +136,14 @@ def flat_bad_pixels(response: Image, config: FlatConfig = FlatConfig()) -> Flags
 
 
 def _combine(layers: Sequence[Callable[[int, int], Image]], shape: tuple[int, int], sigma: float):
-    """Clipped median of images that give their rows on demand, block by block."""
+    """Clipped mean of images that give their rows on demand, block by block."""
     out = np.empty(shape, np.float32)
     count = np.empty(shape, np.uint16)
     rows = max(1, int(2e8 // (4 * len(layers) * shape[1])))
     for y0 in range(0, shape[0], rows):
         y1 = min(shape[0], y0 + rows)
         stack = np.stack([layer(y0, y1) for layer in layers])
-        clipped_median(stack, sigma, 5, out[y0:y1], count[y0:y1])
+        clipped_average(stack, sigma, 5, out[y0:y1], count[y0:y1], np.zeros(2))
     return out
 
 
@@ -147,9 +151,10 @@ def make_flat(frames: Sequence[Pixels], config: FlatConfig = FlatConfig()) -> Fl
     """Master flat from FLAT frames by pairwise subtraction, first half against second half.
 
     frames : uncalibrated pixels (unit flat), in order of time
-    The difference of two exposures at different levels is free of dark, bias and glow. Pairs whose
-    levels differ by less than `min_pair_contrast` carry noise only and are left out; when no pair
-    is left, the frames themselves are combined (and `source` says so).
+    The difference of two exposures at different levels is free of dark, bias and glow, but has
+    little of their light: it gives the shape of the response, the frames themselves the pixels.
+    Pairs whose levels differ by less than `min_pair_contrast` carry noise only and are left out;
+    when no pair is left, the frames alone are combined (and `source` says so).
     Raises TooFewFrames when there is no usable frame.
     """
     levels = [level(frame) for frame in frames]
@@ -178,13 +183,40 @@ def make_flat(frames: Sequence[Pixels], config: FlatConfig = FlatConfig()) -> Fl
         return good(k, y0, y1) / np.float32(levels[k])
 
     layers: list[Callable[[int, int], Image]]
-    if pairs:
-        layers = [partial(difference, i, j) for i, j in pairs]
-        source = f"{len(pairs)} pairs of FLAT ramps"
-    else:
-        layers = [partial(single, k) for k in usable]
+    light = _combine([partial(single, k) for k in usable], shape, config.clip_sigma)
+    if not pairs:
         source = f"{len(usable)} FLAT ramps of equal level, not subtracted"
-    return finish_flat(_combine(layers, shape, config.clip_sigma), source, config)
+        return finish_flat(light, source, config)
+    layers = [partial(difference, i, j) for i, j in pairs]
+    clean = _combine(layers, shape, config.clip_sigma)
+    source = f"{len(pairs)} pairs of FLAT ramps"
+    return finish_flat(shaped(light, clean, config), source, config)
+
+
+def shaped(light: Image, clean: Image, config: FlatConfig = FlatConfig()) -> Image:
+    """The pixels' own response from all the light, its shape from the differences.
+
+    light : float32 (ny, nx), mean of the FLATs: little noise, but dark current and glow are in it
+    clean : float32 (ny, nx), of differences of FLATs: free of them, but of several times the noise
+    What `light` has too much of is smooth (glow), and found in their ratio; a pixel of its own
+    dark current stands out from it and is believed to `clean`.
+    """
+    ny, nx = light.shape
+    cell = config.shape_pix
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = clean / light
+    hide = ~np.isfinite(ratio)
+    ratio[hide] = 0
+    values, scatter = np.empty((2, -(-ny // cell), -(-nx // cell)), np.float32)
+    count = np.empty(values.shape, np.int32)
+    cell_modes(ratio, hide.astype(np.uint8), cell, 0, values, scatter, count)
+    smooth = np.zeros_like(light)
+    mesh = smooth_mesh(values, count, BackgroundConfig(mesh_filter=1))
+    add_mesh_rows(smooth, mesh, cell, 0, 1.0)
+    noise = float(np.nanmedian(scatter[count > 0])) if (count > 0).any() else 0.0
+    out = light * smooth
+    own = np.abs(clean - out) > config.own_sigma * noise * np.abs(light)
+    return np.where(own | hide, clean, out).astype(np.float32)
 
 
 def make_sky_flat(frames: Sequence[Pixels], config: FlatConfig = FlatConfig()) -> Flat:

@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from photometrus.errors import TooFewFrames
 from photometrus.frame import Bad, Flags, Image, Pixels
-from photometrus.kernels.combine import clipped_median
+from photometrus.instrument import BORDER_PIXELS
+from photometrus.kernels.combine import clipped_average, clipped_median, shrink, undo_share
 from photometrus.kernels.mesh import add_mesh_rows, cell_modes
-from photometrus.stages.background import Background, Mask, smooth_mesh
+from photometrus.stages.background import Background, BackgroundConfig, Mask, smooth_mesh
 from photometrus.workers import Each
 
 
@@ -22,7 +25,7 @@ class SkyConfig:
     min_frames: int = 3  # fewer cannot tell stars from sky
     min_votes: int = 3  # frames that must have seen sky at a pixel (2 of fewer than six frames)
     block_mb: float = 96.0  # memory for one block of rows of all frames
-    hole_mesh_pix: int = 64  # cell of the smooth sky that fills what no frame saw
+    smooth_pix: int = 32  # cell of the smooth sky, which fills what no frame saw
     hot_sigma: float = 8.0  # a pixel of the sky this far above its neighbours is hot
 
 
@@ -31,19 +34,47 @@ def no_mask(shape: tuple[int, int]) -> Mask:
     return lambda y0, y1: np.zeros((y1 - y0, shape[1]), np.uint8)
 
 
+@dataclass(frozen=True, eq=False)
+class Votes:
+    """What the frames say of the sky, in units of its level."""
+
+    image: Image
+    """float32 (ny, nx); NaN where too few frames saw sky."""
+    count: NDArray[Any]
+    """uint16 (ny, nx), frames that were used."""
+    noise: float
+    """Scatter of one frame's pixel; NaN when it was not asked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sky:
+    """The sky as it is subtracted, in units of its own level: float32 (ny, nx), finite."""
+
+    image: Image
+    share: Image | None = None
+    """By which part of itself the residual of a frame that voted is too small; None: not at all."""
+
+    def give_back(self, data: Image, bad: Flags, hide: Flags, y0: int) -> None:
+        """Undo what a frame's own vote took from rows y0... of its residual, in place."""
+        if self.share is not None:
+            undo_share(data, self.share[y0 : y0 + data.shape[0]], bad, hide)
+
+
 def make_sky(
     frames: Sequence[Pixels],
     backgrounds: Sequence[Background],
     masks: Sequence[Mask],
     config: SkyConfig = SkyConfig(),
     *,
+    average: bool = False,
     each: Each = map,
-) -> Image:
-    """The sky of a sequence of frames in units of its own level: float32 (ny, nx), about 1.
+) -> Votes:
+    """The sky of a sequence of frames in units of its own level, about 1.
 
-    Each frame, less its own smooth residual, is divided by its level; stars are hidden by `masks`
-    and by clipping; the rest is the median over the frames. Where fewer than `min_votes` frames
-    (of six or more; else two) saw sky it is NaN: a frame alone would be subtracted from itself.
+    Each frame, less what is its own, is divided by its level; stars are hidden by `masks` and by
+    clipping; the rest is the median over the frames, or, with `average`, their mean: less noisy,
+    for frames in which all stars are hidden. Where fewer than `min_votes` frames (of six or more;
+    else two) saw sky it is NaN: a frame alone would be subtracted from itself.
     Raises TooFewFrames for fewer than `min_frames`.
     """
     if len(frames) < config.min_frames:
@@ -53,10 +84,11 @@ def make_sky(
         )
     ny, nx = frames[0].shape
     out = np.empty((ny, nx), np.float32)
+    count = np.empty((ny, nx), np.uint16)
     rows = max(4, int(config.block_mb * 1e6 // (4 * len(frames) * nx)))
     votes = config.min_votes if len(frames) >= 6 else min(2, config.min_votes)
 
-    def block(y0: int) -> None:
+    def block(y0: int) -> NDArray[Any]:
         y1 = min(ny, y0 + rows)
         stack = np.empty((len(frames), y1 - y0, nx), np.float32)
         for k, (frame, background, mask) in enumerate(zip(frames, backgrounds, masks, strict=True)):
@@ -64,13 +96,45 @@ def make_sky(
             background.subtract_own(data, y0)
             np.divide(data, np.float32(background.scale), out=stack[k])
             stack[k][(bad | mask(y0, y1)) != 0] = np.nan
-        count = np.empty((y1 - y0, nx), np.uint16)
-        clipped_median(stack, config.clip_sigma, 5, out[y0:y1], count)
-        out[y0:y1][count < votes] = np.nan
+        scatter = np.zeros(2)
+        if average:
+            clipped_average(stack, config.clip_sigma, 5, out[y0:y1], count[y0:y1], scatter)
+        else:
+            clipped_median(stack, config.clip_sigma, 5, out[y0:y1], count[y0:y1])
+        out[y0:y1][count[y0:y1] < votes] = np.nan
+        return scatter
 
-    for _ in each(block, range(0, ny, rows)):
-        pass
-    return out
+    total, n = np.sum(list(each(block, range(0, ny, rows))), axis=0)
+    return Votes(out, count, float(np.sqrt(total / n)) if n else float("nan"))
+
+
+def settle(votes: Votes, config: SkyConfig = SkyConfig()) -> Sky:
+    """The sky to subtract: each pixel as far from what is smooth around it as it deserves.
+
+    A sky of N frames brings 1 / N of their variance into each of them. Where the flat has taken
+    out what distinguishes the pixels, most of that is needless: how much the pixels truly differ
+    is measured, and the votes count as much as they know better (James & Stein 1961).
+    `votes` is used up: its image becomes the sky's.
+    """
+    image = votes.image
+    smooth = _smooth(image, config)
+    left = image - smooth
+    sample = left[3::7, 2::5]
+    sample = sample[np.isfinite(sample)]
+    spread = 1.4826 * float(np.median(np.abs(sample - np.median(sample)))) if sample.size else 0.0
+    # What whole columns and rows have in common is known far better than a pixel.
+    for axis in (0, 1):
+        clipped = np.clip(left, -3 * spread, 3 * spread)
+        seen = np.isfinite(clipped)
+        mean = np.where(seen, clipped, 0).sum(axis=axis) / np.maximum(seen.sum(axis=axis), 1)
+        shape = (1, -1) if axis == 0 else (-1, 1)
+        smooth += mean.reshape(shape).astype(np.float32)
+        left -= mean.reshape(shape).astype(np.float32)
+    noise2 = votes.noise**2 if np.isfinite(votes.noise) else 0.0
+    typical = float(np.median(noise2 / np.maximum(votes.count[3::7, 2::5], 1)))
+    share = np.empty_like(image)
+    shrink(image, smooth, votes.count, noise2, max(spread**2 - typical, 0.0), share)
+    return Sky(image, share)
 
 
 def hot_pixels(sky: Image, config: SkyConfig = SkyConfig()) -> Flags:
@@ -96,13 +160,19 @@ def fill_sky(sky: Image, config: SkyConfig = SkyConfig()) -> Image:
     holes = ~np.isfinite(sky)
     if not holes.any():
         return sky.copy()
-    ny, nx = sky.shape
-    cell = config.hole_mesh_pix
-    shape = (-(-ny // cell), -(-nx // cell))
+    return np.where(holes, _smooth(sky, config), sky)
+
+
+def _smooth(sky: Image, config: SkyConfig) -> Image:
+    """What is smooth in a sky with holes (NaN): float32, finite."""
+    cell = config.smooth_pix
+    shape = tuple(-(-(n + BORDER_PIXELS) // cell) for n in sky.shape)
     values, scatter = np.empty(shape, np.float32), np.empty(shape, np.float32)
     count = np.empty(shape, np.int32)
+    holes = ~np.isfinite(sky)
     cell_modes(np.where(holes, np.float32(0), sky), holes.astype(np.uint8), cell, 0,
-               values, scatter, count)  # fmt: skip
+               values, scatter, count, BORDER_PIXELS)  # fmt: skip
     smooth = np.zeros_like(sky)
-    add_mesh_rows(smooth, smooth_mesh(values, count), cell, 0, 1.0)
-    return np.where(holes, smooth, sky)
+    mesh = smooth_mesh(values, count, BackgroundConfig(mesh_filter=1))
+    add_mesh_rows(smooth, mesh, cell, 0, 1.0, BORDER_PIXELS)
+    return smooth

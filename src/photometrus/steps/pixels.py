@@ -172,13 +172,14 @@ def _lit(
 
 def _sky_of(frames: list[Product], config: Config, each: Each) -> Image:
     """The sky of the frames, with what their masks hide left out."""
-    return sky.make_sky(
+    votes = sky.make_sky(
         [frame.frame.pixels for frame in frames],
         [frame.background for frame in frames],
         [frame.mask for frame in frames],
         config.sky,
         each=each,
     )
+    return votes.image
 
 
 def _with_masks(frames: list[Product], image: Image, config: Config, each: Each) -> list[Product]:
