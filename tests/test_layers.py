@@ -17,10 +17,10 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["pipeline", "steps", "simulate"],
     ["chip"],
     ["astromatic", "flats", "ladder", "netrefine"],
-    ["intermediate"],
+    ["intermediate", "stackfiles"],
     ["config", "track"],
     ["stages", "io", "plots"],
-    ["optics", "reference"],
+    ["optics", "reference", "selection", "substacks"],
     ["frame", "wcs", "workers"],
     ["products"],
     ["kernels", "instrument"],
@@ -32,6 +32,7 @@ LENT = {
     # A stage never imports a stage; these few types, settings and helpers are the exceptions.
     ("masks", "coadd"): {"CoaddConfig", "Grid", "Layer", "common_grid", "pixel_map"},
     ("masks", "sky"): {"SkyConfig", "smooth_mesh"},
+    ("maps", "coadd"): {"CoaddConfig", "Grid", "Layer", "coadd"},
     ("quality", "coadd"): {"CoaddConfig"},
 }
 NOT_FOR = {
