@@ -14,7 +14,7 @@ from photometrus.products import RampId
 SLICE = re.compile(r"(?P<first>\d+)|(?P<start>(-?\d+)?):(?P<stop>(-?\d+)?)")
 RAMPS = re.compile(r"(?P<first>\d{7,8})(C(?P<chip>[1-4]))?(-(?P<last>\d{7,8})(C(?P=chip))?)?", re.I)
 CONDITION = re.compile(
-    r"(?P<key>[A-Z0-9_-]{1,8})\s*:\s*(?P<sign><=|>=|!=|<|>|=)?\s*(?P<text>.*\S)", re.I
+    r"(?P<key>[A-Z0-9_-]{1,8})\s*:\s*(?P<sign><=|>=|!=|<|>|=)?\s*(?P<text>[^\s<>=!].*)", re.I
 )
 ALL = "all"
 

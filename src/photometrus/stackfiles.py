@@ -85,7 +85,8 @@ class StackFiles:
             fitsfile.write_image(paths[-1], image, header)
         if config.run.depth_map:
             header["BUNIT"] = ("adu", "5 sigma in an aperture of 1.5 arcsec radius")
-            image = depth_map(stack.weight, config.coadd.pixel_scale_arcsec)
+            image, factor = depth_map(stack.data, stack.weight, config.coadd.pixel_scale_arcsec)
+            header["NOISEFAC"] = (round(factor, 4), "noise of empty apertures / by the weights")
             paths.append(self.products.depth(self.ramps))
             fitsfile.write_image(paths[-1], image, header)
         return paths

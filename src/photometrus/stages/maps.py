@@ -50,21 +50,30 @@ def _exposed(layer: Layer, exposure_s: float) -> Layer:
     return replace(layer, rows=rows, flux_factor=1.0)
 
 
-def depth_map(weight: Image, pixel_scale_arcsec: float) -> Image:
+def depth_map(data: Image, weight: Image, pixel_scale_arcsec: float) -> tuple[Image, float]:
     """The flux in an aperture of 1.5" radius, centred on each pixel, that is 5 times its error.
 
-    weight : float32 (ny, nx), inverse variance, ADU^-2; 0 = no value; not changed
-    returns float32 (ny, nx), ADU; NaN where the aperture holds a pixel without value
+    data : float32 (ny, nx), ADU, the stack; weight : its inverse variance, 0 = no value; neither is
+        changed
+    returns float32 (ny, nx), ADU, NaN where the aperture holds a pixel without value; and the noise
+        of empty apertures in units of what the weights say (NaN, and not applied, when all are NaN)
 
-    The variance of a sum is the sum of the variances: the weights are those of independent
-    pixels, and resampling, which correlates neighbours, hardly changes their sums.
+    The weights give the error from place to place, the stack itself how large it is: noise that
+    pixels have in common (of the sky, of rows, of unseen stars) is not in the noise of one pixel.
     """
     aperture = _disc(APERTURE_RADIUS_ARCSEC / pixel_scale_arcsec)
     seen = weight > 0
     variance = np.divide(1.0, weight, out=np.zeros_like(weight), where=seen)
-    limit = np.float32(LIMIT_SIGMA) * np.sqrt(convolve(variance, aperture, mode="constant"))
-    limit[binary_dilation(~seen, aperture > 0, border_value=1)] = np.nan
-    return limit
+    error = np.sqrt(convolve(variance, aperture**2, mode="constant"))
+    error[binary_dilation(~seen, aperture > 0, border_value=1)] = np.nan
+    whole = np.isfinite(error)
+    if not whole.any():
+        return error, float("nan")
+    pulls = convolve(data, aperture, mode="constant")[whole] / error[whole]
+    # The lower half of their distribution: apertures with stars in them are in the upper one.
+    low, middle = np.percentile(pulls, [15.87, 50])
+    factor = float(middle - low)
+    return np.float32(LIMIT_SIGMA * factor) * error, factor
 
 
 def _disc(radius_pix: float) -> Image:
