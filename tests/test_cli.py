@@ -40,8 +40,10 @@ OPTIONS = {
     "process genflat": "dir date chip band",
     "process autoflat": "date band chip archive no_download dir",
     "process flatfield": "in_path out_path flat_path",
-    "process gensky": "in_path sky_path sigma",
+    "process gensky": "in_path sky_path sigma rampnum exclude",
     "process skysub": "in_path out_path sky_path",
+    "process stack": "in_path parent rampnum exclude header_filter increm alt num exptime_map"
+    " depth_map compress no_compress",
     "astrom angle": "input output rot_val",
     "astrom shift": "dir band catalog",
     "astrom astromatic": "path band",

@@ -37,7 +37,7 @@ from photometrus.stages.coadd import Layer, coadd, common_grid
 from photometrus.stages.quality import reject, relative_fluxes
 from photometrus.stages.sources import find_sources, seeing_and_ellipticity
 from photometrus.track import ChipResult, Track, Verdict, judged
-from photometrus.wcs import pointing_wcs, sip_cards
+from photometrus.wcs import pointing_wcs
 from photometrus.workers import Each, try_each
 
 log = logging.getLogger(__name__)
@@ -481,8 +481,6 @@ class ChipRun:
         result = replace(result, measures=_cards(numbers))
         files = StackFiles(self.products, self.ramps, self.config)
         path, weight = files.write(result, [track.frame for track in good])
-        wcs_header = sip_cards(result.wcs, result.data.shape)
-        fitsfile.write_header(self.products.coadd_wcs(self.ramps), wcs_header)
         return ChipResult(
             chip=self.chip,
             coadd=path,

@@ -14,6 +14,7 @@ from photometrus.products import Products, RampId
 from photometrus.stages.coadd import Layer, coadd, common_grid
 from photometrus.stages.maps import depth_map, exposure_map
 from photometrus.substacks import substacks
+from photometrus.wcs import sip_cards
 from photometrus.workers import Each
 
 Cards = dict[str, tuple[float, str]]
@@ -33,7 +34,10 @@ class StackFiles:
     part: str = ""
 
     def write(self, stack: Coadd, frames: Sequence[Frame]) -> tuple[Path, Path]:
-        """The stack of `frames` (in order of time) and its weight map; their paths."""
+        """The stack of `frames` (in order of time) and its weight map; their paths.
+
+        The stack of all frames has its WCS beside it.
+        """
         header = _header(stack, frames)
         compress = self.config.run.compress
         path = self.products.coadd(self.ramps, self.part, compressed=compress)
@@ -48,6 +52,9 @@ class StackFiles:
         header["BUNIT"] = ("adu-2", "inverse variance of the stack")
         weight = self.products.weight(self.ramps, self.part)
         fitsfile.write_image(weight, stack.weight, header)
+        if not self.part:
+            wcs = sip_cards(stack.wcs, stack.data.shape)
+            fitsfile.write_header(self.products.coadd_wcs(self.ramps), wcs)
         return path, weight
 
     def write_extras(

@@ -212,7 +212,8 @@ def _step(order: Order, call: "Callable[..., StepResult]", where: Path) -> int:
             for name, numbers in sorted(result.numbers.items())
         ]
         screen.table(str(where), columns, rows)
-    screen.losses([(name, "not used", reason) for name, reason in result.lost])
+    lost = [(name, "not used", reason) for name, reason in result.lost]
+    screen.losses([*lost, *((name, "left out", reason) for name, reason in result.left_out)])
     for note in result.notes:
         screen.warn(f"note: {note}")
     screen.line(_made(result, where))
@@ -305,6 +306,16 @@ def process_skysub(order: Order) -> int:
 
     paths = (order["in_path"], order["out_path"], order["sky_path"])
     return _step(order, partial(steps.subtract_sky, *paths, order.config()), order["out_path"])
+
+
+def process_stack(order: Order) -> int:
+    """Stack solved frames."""
+    from photometrus import steps
+
+    folder = order["in_path"]
+    parent = order.get("parent", folder.absolute().parent)
+    call = partial(steps.stack, folder, parent, order.config())
+    return _step(order, call, parent / "stack")
 
 
 def astrom_angle(order: Order) -> int:

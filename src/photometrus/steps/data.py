@@ -67,6 +67,7 @@ def get_data(
             wanted = raw_frames(table, wanted)
         result = _download(archive, wanted, products, config, progress, overwrite=overwrite)
     result.notes += choice.notes
+    result.left_out = [(str(ramp), reason) for ramp, reason in choice.left_out.items()]
     write_failed(
         products.failed_downloads, [(parse_ramp(f"{name}."), why) for name, why in result.lost]
     )
