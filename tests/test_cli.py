@@ -30,16 +30,20 @@ from photometrus.wcs import pointing_wcs
 OPTIONS = {
     # The commands and options that users were promised.
     "pipeline": "parent target date band chip rot_val parallel no_download astromnet no_shift no_FF"
-    " sky_override archive catalog flat_dir engine keep config sigma ftype",
+    " sky_override archive catalog flat_dir engine keep config sigma ftype rampnum exclude include"
+    " header_filter increm alt num exptime_map depth_map",
     "stack": "parent chip band sigma rot_val no_FF sky_override compress no_compress net_refine"
-    " no_shift engine catalog flat_dir keep parallel config",
-    "getdata": "date target band chip parent archive ftype overwrite",
+    " no_shift engine catalog flat_dir keep parallel config rampnum exclude include header_filter"
+    " increm alt num exptime_map depth_map",
+    "getdata": "date target band chip parent archive ftype overwrite rampnum exclude",
     "log": "date target archive",
     "process genflat": "dir date chip band",
     "process autoflat": "date band chip archive no_download dir",
     "process flatfield": "in_path out_path flat_path",
-    "process gensky": "in_path sky_path sigma",
+    "process gensky": "in_path sky_path sigma rampnum exclude",
     "process skysub": "in_path out_path sky_path",
+    "process stack": "in_path parent rampnum exclude header_filter increm alt num exptime_map"
+    " depth_map compress no_compress",
     "astrom angle": "input output rot_val",
     "astrom shift": "dir band catalog",
     "astrom astromatic": "path band",
@@ -95,6 +99,7 @@ def test_one_dash_or_two(name):
         "keep": "final", "density": "bulge", "flat_time": "end", "dither": "Random",
         "distortion": "template", "rotoff": "junk", "layout": "sftp", "seeing": "1,2",
         "pointing_error": "1,2", "ftype": "raw", "config": __file__, "sky_override": __file__,
+        "exclude": "01599152", "include": "all", "header_filter": "AIRMASS:<1.5",
     }  # fmt: skip
     command = COMMANDS[name]
     needed = [
@@ -252,6 +257,13 @@ def test_the_simulator_s_defaults_are_true():
         ("pipeline -sky_override /nowhere.fits", "no such file"),
         ("pipeline -target f -date 20240606", "-band missing; for example: " + SAMPLE),
         ("pipeline -size 5", "it belongs to simulate"),
+        ("pipeline -rampnum -5", "a slice"),
+        ("pipeline -rampnum 1.5", "the first five"),
+        ("pipeline -exclude 1152", "a serial 01599152"),
+        ("pipeline -exclude 01599145-01599131", "turn the two round"),
+        ("pipeline -header_filter AIRMASS", "KEY:value"),
+        ("stack -increm -num 0", "1 or more"),
+        ("pipeline -incremental", "did you mean '-increm'?"),
         ("pipeline -target field 1111", "a value with blanks needs quotes"),
         ("pipeline --", "no option '--'"),
         ("pipelne", "did you mean 'pipeline'?"),

@@ -28,7 +28,7 @@ from photometrus.wcs import pointing_wcs, tpv_cards
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
-WRITERS = ["io/fitsfile.py", "intermediate.py", "chip.py", "flats.py", "wcs.py",
+WRITERS = ["io/fitsfile.py", "intermediate.py", "stackfiles.py", "chip.py", "flats.py", "wcs.py",
            "steps/pixels.py", "steps/fields.py"]  # fmt: skip
 """Modules that write FITS keywords."""
 KEYWORD = re.compile(r"[A-Z][A-Z0-9_-]{2,7}")
@@ -181,6 +181,9 @@ def test_every_product_is_told():
     paths = [getattr(products, name)(first) for name in of_ramp]
     paths += [getattr(products, name)([first, last]) for name in ("sky", "coadd", "coadd_wcs")]
     paths += [products.weight([first, last]), products.run_record, products.config]
+    paths += [products.exposure([first, last]), products.depth([first, last])]
+    for part in ("inc005", "alt1"):
+        paths += [products.coadd([first, last], part), products.weight([first, last], part)]
     paths += [products.failed_downloads, Path(log_name(night)), Path(clean_log_name(night))]
     for path in paths:
         assert f"| `{path.as_posix()}` |" in text

@@ -17,10 +17,10 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["pipeline", "steps", "simulate"],
     ["chip"],
     ["astromatic", "flats", "ladder", "netrefine"],
-    ["intermediate"],
+    ["intermediate", "stackfiles"],
     ["config", "track"],
     ["stages", "io", "plots"],
-    ["optics", "reference"],
+    ["optics", "reference", "selection", "substacks"],
     ["frame", "wcs", "workers"],
     ["products"],
     ["kernels", "instrument"],
@@ -34,6 +34,7 @@ LENT = {
     ("masks", "background"): {"smooth_mesh"},
     ("sky", "background"): {"Background", "BackgroundConfig", "Mask", "smooth_mesh"},
     ("detrend", "background"): {"BackgroundConfig", "smooth_mesh"},
+    ("maps", "coadd"): {"CoaddConfig", "Grid", "Layer", "coadd"},
     ("quality", "coadd"): {"CoaddConfig"},
 }
 NOT_FOR = {

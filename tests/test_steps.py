@@ -618,3 +618,80 @@ def test_sky_subtracted_frames_are_not_taken_for_flat_fielded(subtracted, tmp_pa
     shutil.copy(bench.products.sky_subtracted(bench.ramps[0]), tmp_path)
     with pytest.raises(MissingInput, match="no \\*.flat.fits"):
         steps.make_sky(tmp_path, tmp_path, bench.config)
+
+
+# ---------------------------------------------------------------- stack
+
+
+def test_a_stack_of_solved_frames(shifted, tmp_path):
+    bench, products, _ = shifted
+    parent = tmp_path / "obs"
+    config = load(
+        None,
+        {
+            "select": {"ramps": "1:", "exclude": str(bench.ramps[4])},
+            "substacks": {"growing": True, "frames": 2},
+            "run": {"exptime_map": True},
+        },
+    )
+    result = steps.stack(products.subtracted(CHIP), parent, config)
+    ramps = bench.ramps[1:4]
+    out = replace(products, root=parent)
+    assert result.made == [
+        *(out.coadd(ramps), out.weight(ramps)),
+        *(out.coadd(ramps, "inc002"), out.weight(ramps, "inc002")),
+        out.exposure(ramps),
+    ]
+    assert result.lost == []
+    assert [name for name, _ in result.left_out] == [str(bench.ramps[0]), str(bench.ramps[4])]
+    header = fits.getheader(out.coadd(ramps), 1)
+    assert [header[f"FRAM{k:04d}"] for k in (1, 2, 3)] == [str(ramp) for ramp in ramps]
+    assert fits.getheader(out.coadd_wcs(ramps))["CRVAL1"] == header["CRVAL1"]
+    seconds = fits.getdata(out.exposure(ramps))
+    assert seconds.max() == pytest.approx(header["EXPTIME"], rel=1e-6)
+    # Stars stand where the truth has them: a frame's own fit is good to 0.06", a stack of three
+    # to half of that; a bright star's own centroid is better.
+    data = fits.getdata(out.coadd(ramps)).astype(np.float32)
+    weight = fits.getdata(out.weight(ramps))
+    noise = 1.4826 * np.median(np.abs(data[weight > 0]))
+    found = find_sources(data, (weight == 0).astype(np.uint8), noise, 18, config.sources)
+    stars = truth_of(bench)
+    stars = stars[(np.asarray(stars["Jmag"]) > 13) & (np.asarray(stars["Jmag"]) < 16)]
+    wcs = fitsfile.header_wcs(header)
+    _, _, distance = nearest_source(found, wcs, stars)
+    assert distance.size > 10
+    assert np.median(distance) * PIXEL_SCALE_ARCSEC < 0.1
+
+
+def test_frames_that_are_not_solved_are_not_stacked(subtracted, tmp_path):
+    bench, _ = subtracted
+    result = steps.stack(bench.products.subtracted(CHIP), tmp_path, bench.config)
+    assert not result.made
+    assert len(result.lost) == RAMPS
+    assert all("astrom shift" in reason for _, reason in result.lost)
+    assert main(["process", "stack", "-in_path", str(bench.products.subtracted(CHIP))]) == 1
+
+
+def test_process_stack_by_the_header(shifted, tmp_path, capsys):
+    _, products, _ = shifted
+    folder = products.subtracted(CHIP)
+    words = ["process", "stack", "-in_path", str(folder), "-parent", str(tmp_path)]
+    begins = [fits.getheader(path)["MJD-BEG"] for path in sorted(folder.glob("*.fits"))]
+    after = f"MJD-BEG:>{0.5 * (begins[1] + begins[2]):.6f}"
+    assert main([*words, "-header_filter", after, "-no_compress"]) == 0
+    [path] = tmp_path.glob("stack/coadd.*.fits")
+    assert fits.getheader(path)["NCOMBINE"] == RAMPS - 2
+    told = capsys.readouterr().err
+    assert told.count("left out") >= 2
+    assert main([*words, "-exclude", "01500000-01999999"]) == 2
+    assert "no ramp of 5 is left" in capsys.readouterr().err
+    assert main([*words, "-engine", "astromatic"]) == 2
+
+
+def test_a_sky_of_chosen_frames(flattened, tmp_path, capsys):
+    bench, _ = flattened
+    words = ["-in_path", str(bench.products.flattened(CHIP)), "-sky_path", str(tmp_path)]
+    assert main(["process", "gensky", *words, "-rampnum", "4"]) == 0
+    [path] = tmp_path.iterdir()
+    assert fits.getheader(path)["NCOMBINE"] == 4
+    assert "left out by -rampnum 4" in capsys.readouterr().err

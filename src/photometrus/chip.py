@@ -29,13 +29,15 @@ from photometrus.netrefine import refine_coadd
 from photometrus.optics import FieldFit, field_fit
 from photometrus.products import Products, RampId
 from photometrus.reference import at_epoch
+from photometrus.selection import by_header, is_included
+from photometrus.stackfiles import StackFiles
 from photometrus.stages import artifacts, astrometry, detrend, masks, sky
 from photometrus.stages.background import Mask, fit_background, flat_background
 from photometrus.stages.coadd import Layer, coadd, common_grid
 from photometrus.stages.quality import reject, relative_fluxes
 from photometrus.stages.sources import find_sources, seeing_and_ellipticity
 from photometrus.track import ChipResult, Track, Verdict, judged
-from photometrus.wcs import pointing_wcs, sip_cards
+from photometrus.wcs import pointing_wcs
 from photometrus.workers import Each, try_each
 
 log = logging.getLogger(__name__)
@@ -128,7 +130,8 @@ class ChipRun:
         if self.config.run.astrometry_net:
             result = self.refine_with_astrometry_net(result, catalog)
         numbers = {**self.numbers(self.used(tracks)), **numbers}
-        return self.write_stack(result, self.used(tracks), numbers)
+        written = self.write_stack(result, self.used(tracks), numbers)
+        return replace(written, extras=self.write_extras(result, tracks, final))
 
     # ------------------------------------------------------------ frames
 
@@ -137,6 +140,7 @@ class ChipRun:
         opened, lost = try_each(self.open_frame, self.ramps, self.each)
         self.lose((str(ramp), error) for ramp, error in lost)
         frames = sorted((frame for _, frame in opened), key=lambda f: f.info.begin_mjd)
+        frames = self.take_by_header(frames)
         shapes = Counter(frame.pixels.shape for frame in frames)
         good: list[Frame] = []
         for frame in frames:
@@ -151,6 +155,14 @@ class ChipRun:
         if not good:
             raise TooFewFrames(f"none of {len(self.ramps)} ramps is usable")
         return good
+
+    def take_by_header(self, frames: list[Frame]) -> list[Frame]:
+        """The frames whose headers say what the user wants; the others have their verdicts."""
+        left_out = by_header({one.name: one.header for one in frames}, self.config.select)
+        for name, reason in left_out.items():
+            self.verdicts[name] = Verdict(name, used=False, reason=reason)
+        self.ramps = [ramp for ramp in self.ramps if str(ramp) not in left_out]
+        return [frame for frame in frames if frame.name not in left_out]
 
     def open_frame(self, ramp: RampId) -> Frame:
         """A handle on one ramp; FrameError when it cannot be one of this observation."""
@@ -368,6 +380,9 @@ class ChipRun:
         reasons = reject([track.frame.quality for track in tracks], self.config.coadd)
         for track, quality_reason in zip(tracks, reasons, strict=True):
             reason = quality_reason
+            if reason and is_included(track.frame.info.ramp, self.config.select):
+                self.note(f"{track.name} is in the stack, as -include wants, though {reason}")
+                reason = ""
             lost = not reason and track.frame.solution.level == "shift"
             if lost:
                 reason = f"astrometry: {track.frame.solution.reason}"
@@ -538,25 +553,8 @@ class ChipRun:
         """The stack, its weight map and its WCS; and the chip's result."""
         numbers["rejected_fraction"] = result.rejected_fraction
         result = replace(result, measures=_cards(numbers))
-        frames = [track.frame for track in good]
-        header = fitsfile.coadd_header(
-            result, [frame.info for frame in frames], [frame.header for frame in frames]
-        )
-        compress = self.config.run.compress
-        path = self.products.coadd(self.ramps, compressed=compress)
-        if compress:
-            level = self.config.coadd.quantize_level
-            fitsfile.write_compressed(path, result.data, header, level)
-        else:
-            fitsfile.write_image(path, result.data, header)
-        # One stack, not two: what an earlier run left in the other form is stale.
-        self.products.coadd(self.ramps, compressed=not compress).unlink(missing_ok=True)
-        weight_header = header.copy()
-        weight_header["BUNIT"] = ("adu-2", "inverse variance of the stack")
-        weight = self.products.weight(self.ramps)
-        fitsfile.write_image(weight, result.weight, weight_header)
-        wcs_header = sip_cards(result.wcs, result.data.shape)
-        fitsfile.write_header(self.products.coadd_wcs(self.ramps), wcs_header)
+        files = StackFiles(self.products, self.ramps, self.config)
+        path, weight = files.write(result, [track.frame for track in good])
         return ChipResult(
             chip=self.chip,
             coadd=path,
@@ -566,6 +564,19 @@ class ChipRun:
             notes=self.notes,
             field_fit=self.field_fit,
         )
+
+    def write_extras(self, whole: Coadd, tracks: list[Track], final: sky.Sky) -> list[Path]:
+        """What was asked for beside the stack, on its grid; the paths."""
+        used = self.used(tracks)
+
+        def measures(stack: Coadd, part: Sequence[int]) -> dict[str, tuple[float, str]]:
+            numbers = self.numbers([used[k] for k in part])
+            return _cards(numbers | {"rejected_fraction": stack.rejected_fraction})
+
+        files = StackFiles(self.products, self.ramps, self.config)
+        layers = [layer(track, final) for track in used]
+        frames = [track.frame for track in used]
+        return files.write_extras(whole, layers, frames, measures, each=self.each)
 
     # ------------------------------------------------------------ bookkeeping
 

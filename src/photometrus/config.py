@@ -10,6 +10,7 @@ import tomli_w
 
 from photometrus.errors import MissingInput, UsageError, nearest
 from photometrus.instrument import CHIPS, DEFAULT_ROTATOR_DEG
+from photometrus.selection import SelectConfig
 from photometrus.stages.artifacts import ArtifactsConfig
 from photometrus.stages.astrometry import AstrometryConfig
 from photometrus.stages.background import BackgroundConfig
@@ -19,6 +20,7 @@ from photometrus.stages.masks import MaskConfig
 from photometrus.stages.placement import PlacementConfig
 from photometrus.stages.sky import SkyConfig
 from photometrus.stages.sources import SourcesConfig
+from photometrus.substacks import SubstackConfig
 
 T = TypeVar("T")
 PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
@@ -36,6 +38,8 @@ class RunConfig:
     search_pointing: bool = True  # find the field; off (-no_shift): believe the pointing
     astrometry_net: bool = False
     compress: bool = True
+    exptime_map: bool = False  # exposure time of each pixel, beside the stack
+    depth_map: bool = False  # 5 sigma limit for a star at each pixel, beside the stack
     parallel: bool = False  # chips at once
     threads: int = 0  # per chip; 0 = as many as there are cores
     timeout_s: float = 1800.0  # of an external program
@@ -61,6 +65,7 @@ class Config:
 
     run: RunConfig = field(default_factory=RunConfig)
     input: InputConfig = field(default_factory=InputConfig)
+    select: SelectConfig = field(default_factory=SelectConfig)
     flat: FlatConfig = field(default_factory=FlatConfig)
     sky: SkyConfig = field(default_factory=SkyConfig)
     background: BackgroundConfig = field(default_factory=BackgroundConfig)
@@ -70,6 +75,7 @@ class Config:
     placement: PlacementConfig = field(default_factory=PlacementConfig)
     astrometry: AstrometryConfig = field(default_factory=AstrometryConfig)
     coadd: CoaddConfig = field(default_factory=CoaddConfig)
+    substacks: SubstackConfig = field(default_factory=SubstackConfig)
     chip: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Changes for one chip: ``[chip.3.sky] clip_sigma = 6.0`` in the TOML file."""
 

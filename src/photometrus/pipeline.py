@@ -34,6 +34,8 @@ from photometrus.io.nightlog import read_log, select
 from photometrus.io.whole import make_folder, whole
 from photometrus.optics import FieldFit, combined
 from photometrus.products import Products, RampId
+from photometrus.selection import Choice, choose
+from photometrus.stackfiles import check_extras
 from photometrus.track import ChipResult, Verdict
 from photometrus.workers import cores, threads
 
@@ -92,30 +94,38 @@ def reduce_observation(
     stops a chip or a frame is in the result.
     """
     band_named(request.band)
+    check_extras(config)
     products = Products(request.parent, request.band)
     make_folder(request.parent)
     missing: list[tuple[str, str]] = []
-    notes: list[str] = []
     if request.download:
-        got, notes = fetch(request, config, products, progress)
+        choice, got = fetch(request, config, products, progress)
         missing = [(str(ramp), reason) for ramp, reason in got.missing]
         arrived = {*got.fetched, *got.present}
         ramps = {
             chip: sorted(ramp for ramp in arrived if ramp.chip == chip) for chip in request.chips
         }
+        choice = replace(choice, ramps=ramps)
     else:
         ramps = {chip: products.ramps_on_disk(chip) for chip in request.chips}
         if not any(ramps.values()):
             raise MissingInput(f"{request.parent}: no ramps in C1 ... C4; leave out -no_download")
-    return _reduce(
-        products, ramps, request.night, config, missing, notes, request.command, progress
-    )
+        choice = _chosen(ramps, config)
+    return _reduce(products, choice, request.night, config, missing, request.command, progress)
+
+
+def _chosen(ramps: dict[int, list[RampId]], config: Config) -> Choice:
+    """What -rampnum and -exclude leave of the ramps of each chip."""
+    return choose(ramps, {chip: config.for_chip(chip).select for chip in ramps})
 
 
 def fetch(
     request: Request, config: Config, products: Products, progress: Progress
-) -> tuple[Downloads, list[str]]:
-    """The night log, the ramps of all chips, and flats for those chips that have none."""
+) -> tuple[Choice, Downloads]:
+    """The night log, the chosen ramps of all chips, and flats for those chips that have none.
+
+    Ramps that the user leaves out are not downloaded.
+    """
     if config.input.ftype.startswith("raw"):
         raise UsageError(
             f"file type {config.input.ftype!r}: raw frames cannot be reduced; use ramp here, or "
@@ -124,7 +134,9 @@ def fetch(
     with open_archive(config.input.archive or None) as archive:
         path = fetch_log(archive, request.night, products.root)
         on_first = select(read_log(path), request.target, request.band)
-        wanted = [ramp.on_chip(chip) for chip in request.chips for ramp in on_first]
+        ramps = {chip: [ramp.on_chip(chip) for ramp in on_first] for chip in request.chips}
+        choice = _chosen(ramps, config)
+        wanted = [ramp for chip in request.chips for ramp in choice.ramps[chip]]
         progress("download", 0, len(wanted))
         got = download(
             archive,
@@ -149,7 +161,7 @@ def fetch(
                     each=each,
                 )
             progress("flats", 1, 1)
-    return got, notes
+    return replace(choice, notes=[*choice.notes, *notes]), got
 
 
 def reduce_folder(
@@ -163,12 +175,14 @@ def reduce_folder(
 ) -> Observation:
     """Reduce chips whose ramps are on disk already."""
     band_named(band)
+    check_extras(config)
     products = Products(parent, band)
     ramps = {chip: products.ramps_on_disk(chip) for chip in chips}
     if not any(ramps.values()):
         folders = ", ".join(str(products.ramps(chip)) for chip in chips)
         raise MissingInput(f"no *.ramp.fits in {folders}; use `photometrus getdata` first")
-    return _reduce(products, ramps, _night_of(products, ramps), config, [], [], command, progress)
+    choice = _chosen(ramps, config)
+    return _reduce(products, choice, _night_of(products, ramps), config, [], command, progress)
 
 
 def _night_of(products: Products, ramps: dict[int, list[RampId]]) -> date:
@@ -193,11 +207,10 @@ def _first_header(products: Products, ramps: dict[int, list[RampId]]) -> tuple[A
 
 def _reduce(
     products: Products,
-    ramps: dict[int, list[RampId]],
+    choice: Choice,
     night: date,
     config: Config,
     missing: list[tuple[str, str]],
-    notes: list[str],
     command: str,
     progress: Progress,
 ) -> Observation:
@@ -205,6 +218,7 @@ def _reduce(
     if config.run.engine == "astromatic":
         astromatic.check_programs()
     started = datetime.now(UTC)
+    ramps = choice.ramps
     _write_text(products.config, configuration.dump(config))
     flats = Flats(store_folder(config.input.flat_dir), night)
     find = partial(
@@ -227,9 +241,21 @@ def _reduce(
             else:
                 # What its own stars said stands: the second fit is relative to what chips share.
                 chips[k] = replace(result, field_fit=chips[k].field_fit)
-    observation = Observation(chips, products.run_record, missing, notes)
+    chips = [_with_left_out(chip, choice) for chip in chips]
+    observation = Observation(chips, products.run_record, missing, choice.notes)
     _write_record(observation, products, night, command, started)
     return observation
+
+
+def _with_left_out(chip: ChipResult, choice: Choice) -> ChipResult:
+    """The result with a verdict also on the ramps that the user left out."""
+    verdicts = [
+        Verdict(str(ramp), used=False, reason=reason)
+        for ramp, reason in choice.left_out.items()
+        if ramp.chip == chip.chip
+    ]
+    both = sorted([*chip.verdicts, *verdicts], key=lambda verdict: verdict.frame)
+    return replace(chip, verdicts=both)
 
 
 def _ask_once(find: Any, products: Products, ramps: dict[int, list[RampId]]) -> str:
@@ -379,6 +405,7 @@ def _write_record(
             f"C{result.chip}": {
                 "coadd": _relative(result.coadd, products.root),
                 "weight": _relative(result.weight, products.root),
+                "extras": [_relative(path, products.root) for path in result.extras],
                 "error": result.error,
                 "notes": result.notes,
                 "numbers": result.numbers,

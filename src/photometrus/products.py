@@ -9,6 +9,8 @@ The tree of one observation (one field, date and band), which users know by hear
     PARENT/C1_sub/old/01599131C1.sky.flat.head         the WCS before refinement
     PARENT/sky/sky.Open-J.01599131-01599173.C1.fits
     PARENT/stack/coadd.Open-J.<first>-<last>.C1.fits.fz  .wcs  weight....fits
+    PARENT/stack/coadd.Open-J.<first>-<last>.inc005.C1.fits.fz  weight....fits
+    PARENT/stack/exptime.Open-J.<first>-<last>.C1.fits  depth....fits
     PARENT/ramp_fit_log_2024-06-06.dat  .clean.dat  run.json  config.toml
 """
 
@@ -145,27 +147,39 @@ class Products:
         """The frame's WCS before refinement."""
         return self.before_refinement(ramp.chip) / self.head(ramp).name
 
-    def span(self, ramps: list[RampId]) -> str:
-        """``Open-J.<first>-<last>.C1``: what names a sky or a stack."""
+    def span(self, ramps: list[RampId], part: str = "") -> str:
+        """``Open-J.<first>-<last>.C1``: what names a sky or a stack; with `part` before the chip.
+
+        part : which frames of them a stack is of, ``inc005``, ``alt1``; empty for all
+        """
         serials = [ramp.serial for ramp in ramps]
-        return f"{self.filters}.{min(serials):08d}-{max(serials):08d}.C{ramps[0].chip}"
+        of = f"{part}." if part else ""
+        return f"{self.filters}.{min(serials):08d}-{max(serials):08d}.{of}C{ramps[0].chip}"
 
     def sky(self, ramps: list[RampId]) -> Path:
         """The sky made from `ramps`."""
         return self.root / "sky" / f"sky.{self.span(ramps)}.fits"
 
-    def coadd(self, ramps: list[RampId], *, compressed: bool = True) -> Path:
-        """The stack of `ramps`."""
+    def coadd(self, ramps: list[RampId], part: str = "", *, compressed: bool = True) -> Path:
+        """The stack of `ramps`, or of a part of them."""
         end = "fits.fz" if compressed else "fits"
-        return self.root / "stack" / f"coadd.{self.span(ramps)}.{end}"
+        return self.root / "stack" / f"coadd.{self.span(ramps, part)}.{end}"
 
     def coadd_wcs(self, ramps: list[RampId]) -> Path:
         """The stack's WCS as a header-only FITS file."""
         return self.root / "stack" / f"coadd.{self.span(ramps)}.wcs"
 
-    def weight(self, ramps: list[RampId]) -> Path:
+    def weight(self, ramps: list[RampId], part: str = "") -> Path:
         """The stack's weight map (inverse variance)."""
-        return self.root / "stack" / f"weight.{self.span(ramps)}.fits"
+        return self.root / "stack" / f"weight.{self.span(ramps, part)}.fits"
+
+    def exposure(self, ramps: list[RampId]) -> Path:
+        """The exposure time of each pixel of the stack."""
+        return self.root / "stack" / f"exptime.{self.span(ramps)}.fits"
+
+    def depth(self, ramps: list[RampId]) -> Path:
+        """How faint a star can be seen at each pixel of the stack."""
+        return self.root / "stack" / f"depth.{self.span(ramps)}.fits"
 
     @property
     def run_record(self) -> Path:

@@ -50,6 +50,8 @@ class ChipResult:
     numbers: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     error: str = ""
+    extras: list[Path] = field(default_factory=list)
+    """What was made on request beside the stack: sub-stacks and their weights, maps."""
     field_fit: FieldFit | None = None
     """What this chip's stars say of what all chips share; None without a catalogue."""
 

@@ -7,14 +7,18 @@ from photometrus.cli.options import (
     ARCHIVE,
     ASTROMNET,
     BAND,
+    BESIDE,
     CATALOG,
     CHIP,
+    CHOOSING,
     COMMON,
     COMPRESS,
     DATE,
     ENGINE,
+    EXCLUDE,
     FLAT_DIR,
     FTYPE,
+    HEADER_FILTER,
     HELP,
     KEEP,
     NET_REFINE,
@@ -23,6 +27,7 @@ from photometrus.cli.options import (
     NO_SHIFT,
     PARALLEL,
     QUIET,
+    RAMPNUM,
     ROTATOR,
     SIGMA,
     SKY_OVERRIDE,
@@ -97,8 +102,10 @@ PIPELINE = Command(
     "a weight map. What is on disk already is not fetched again.",
     {
         "What": (PARENT, *_needed(TARGET, DATE, BAND), CHIP),
+        "Which frames": CHOOSING,
         "From where": (ARCHIVE, FTYPE, NO_DOWNLOAD, CATALOG, FLAT_DIR),
         "How": (ROTATOR, NO_SHIFT, ASTROMNET, NO_FF, SIGMA, SKY_OVERRIDE, ENGINE),
+        "Beside the stack": BESIDE,
         "Running": (PARALLEL, THREADS, KEEP, COMPRESS, NO_COMPRESS),
         "General": COMMON,
     },
@@ -115,8 +122,10 @@ STACK = Command(
             replace(BAND, needed=True),
             replace(CHIP, default="those with ramps on disk"),
         ),
+        "Which frames": CHOOSING,
         "With": (CATALOG, FLAT_DIR),
         "How": (ROTATOR, NO_SHIFT, NET_REFINE, ASTROMNET, NO_FF, SIGMA, SKY_OVERRIDE, ENGINE),
+        "Beside the stack": BESIDE,
         "Running": (PARALLEL, THREADS, KEEP, COMPRESS, NO_COMPRESS),
         "General": COMMON,
     },
@@ -129,6 +138,7 @@ GETDATA = Command(
     "Fetches, and lists what the archive does not have in failed_downloads_list.txt.",
     {
         "What": (*_needed(TARGET, DATE, BAND), CHIP, PARENT),
+        "Which frames": (RAMPNUM, EXCLUDE),
         "From where": (ARCHIVE, FTYPE, OVERWRITE),
         "General": COMMON,
     },
@@ -209,6 +219,7 @@ GENSKY = Command(
             IN_PATH,
             Option("sky_path", "folder or .fits file for the sky", "PATH", path, needed=True),
         ),
+        "Which frames": (RAMPNUM, EXCLUDE),
         "How": (SIGMA,),
         "General": COMMON,
     },
@@ -229,6 +240,27 @@ SKYSUB = Command(
     },
     "photometrus process skysub -in_path C1_FF -out_path C1_sub -sky_path sky",
     "Then:  photometrus astrom shift -dir C1_sub -band J",
+)
+STACK_FRAMES = Command(
+    "process stack",
+    "*.sky.flat.fits, solved, to a stack",
+    "Stacks the frames of one chip as they are, by the WCS in their headers: nothing is judged.",
+    {
+        "What": (
+            IN_PATH,
+            replace(
+                PARENT,
+                words="folder of the observation, for stack/ in it",
+                default="the one that holds in_path",
+            ),
+        ),
+        "Which frames": (RAMPNUM, EXCLUDE, HEADER_FILTER),
+        "Beside the stack": BESIDE,
+        "Running": (COMPRESS, NO_COMPRESS),
+        "General": COMMON,
+    },
+    "photometrus process stack -in_path field1111/C1_sub -increm -num 5",
+    "The stack is in stack/. `photometrus stack` does all steps at once, and judges the frames.",
 )
 ANGLE = Command(
     "astrom angle",
@@ -388,10 +420,10 @@ COMMANDS = {
     command.name: command
     for command in (
         PIPELINE, STACK, GETDATA, LOG, GENFLAT, AUTOFLAT, FLATFIELD, GENSKY, SKYSUB,
-        ANGLE, SHIFT, ASTROMATIC, NET, SIMULATE, SETTINGS,
+        STACK_FRAMES, ANGLE, SHIFT, ASTROMATIC, NET, SIMULATE, SETTINGS,
     )
 }  # fmt: skip
-GROUPS = {"process": "single steps on pixels", "astrom": "single steps of astrometry"}
+GROUPS = {"process": "steps on pixels", "astrom": "steps of astrometry"}
 
 
 def members(group: str) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from photometrus.errors import nearest
 from photometrus.instrument import CHIPS, DEFAULT_ROTATOR_DEG, band_named
 from photometrus.products import parse_date
+from photometrus.selection import ALL, read_conditions, read_ramps, read_slice
 
 ANGLE = re.compile(r"(?P<number>[-+]?[0-9.]+(e[-+]?\d+)?)\s*(?P<unit>deg|d|arcsec|as|\")?", re.I)
 ALL_CHIPS = ",".join(map(str, CHIPS))
@@ -95,6 +96,25 @@ def count(text: str) -> int:
     if not (text.isascii() and text.isdecimal()):
         raise ValueError("expected a whole number, 0 or more")
     return int(text)
+
+
+def step(text: str) -> int:
+    """A whole number, 1 or more."""
+    value = count(text)
+    if value == 0:
+        raise ValueError("expected a whole number, 1 or more")
+    return value
+
+
+def checked(read: Callable[[str], Any], *words: str) -> Callable[[str], str]:
+    """Gives the text back as it is, when `read` can read it or it is one of `words`."""
+
+    def check(text: str) -> str:
+        if text not in words:
+            read(text)
+        return text
+
+    return check
 
 
 def pair(text: str) -> tuple[float, float]:
@@ -226,6 +246,38 @@ COMPRESS = Option(
     "compress", "write the stack as .fits.fz (this is the default)", key="run.compress"
 )
 NO_COMPRESS = Option("no_compress", "write the stack as .fits", key="run.compress", value=False)
+RAMPNUM = Option(
+    "rampnum", "only so many: 5 the first five, 2:9 or -3: a slice as in Python, 0 all",
+    "N or A:B", checked(read_slice), "select.ramps", default="0",
+)  # fmt: skip
+EXCLUDE = Option(
+    "exclude", "never these: serials (all chips), names, ranges 01599131-01599145, with commas",
+    "RAMPS", checked(read_ramps), "select.exclude",
+)  # fmt: skip
+INCLUDE = Option(
+    "include", "these stay in, however cloudy or blurred: as -exclude, or all",
+    "RAMPS", checked(read_ramps, ALL), "select.include",
+)  # fmt: skip
+HEADER_FILTER = Option(
+    "header_filter", "only where the header says so: DITHRAD:60, 'AIRMASS:<1.5' (also > <= >= !=)",
+    "KEY:VALUE,...", checked(read_conditions), "select.header",
+)  # fmt: skip
+INCREM = Option(
+    "increm", "also growing stacks of the first -num frames, twice as many, ...",
+    key="substacks.growing",
+)  # fmt: skip
+ALT = Option(
+    "alt", "also two stacks of every other frame: what is real is in both",
+    key="substacks.alternating",
+)  # fmt: skip
+NUM = Option("num", "frames by which -increm grows", "N", step, "substacks.frames", default="5")
+EXPTIME_MAP = Option("exptime_map", "also the exposure of each pixel, s", key="run.exptime_map")
+DEPTH_MAP = Option(
+    "depth_map", "also the 5 sigma limit of each pixel, ADU in 1.5 arcsec radius",
+    key="run.depth_map",
+)  # fmt: skip
+CHOOSING = (RAMPNUM, EXCLUDE, INCLUDE, HEADER_FILTER)
+BESIDE = (INCREM, ALT, NUM, EXPTIME_MAP, DEPTH_MAP)
 CONFIG = Option("config", "settings that hold where no option is given", "FILE.toml", file)
 VERBOSE = Option("verbose", "tell also what goes well")
 QUIET = Option("quiet", "tell only what goes wrong")

@@ -21,7 +21,9 @@ OTHER_WORDS = {
     "filter": "band", "filt": "band", "object": "target", "objname": "target", "field": "target",
     "rot": "rot_val", "rotoff": "rot_val", "catalogue": "catalog", "survey": "catalog",
     "help": "h", "night": "date", "url": "archive", "astrometrynet": "astromnet",
-    "noflat": "no_FF", "no_flat": "no_FF",
+    "noflat": "no_FF", "no_flat": "no_FF", "skip": "exclude", "reject": "exclude",
+    "ramplist": "exclude", "n_ramps": "rampnum", "incremental": "increm", "alternate": "alt",
+    "exposure_map": "exptime_map",
 }  # fmt: skip
 """What else people call an option."""
 EXIT_CODES = (

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,8 @@ SIMULATE_FIELDS = {
     "no_log_header": "log_header",
 }
 """Options of ``simulate`` whose field in SimulateConfig is called otherwise."""
+MAX_NAMES = 2
+"""Frames with one fate that are named singly."""
 NO_FIELDS = ("out", "quiet", "verbose")
 
 
@@ -130,6 +133,10 @@ def show_observation(
     for result in observation.chips:
         for note in result.notes:
             screen.warn(f"note: C{result.chip}: {note}")
+    for result in observation.chips:
+        for path in result.extras:
+            if not path.name.startswith("weight."):
+                screen.line(f"C{result.chip}: also {_below(path, parent)}")
     screen.line(f"{seconds:.0f} s; everything that was measured: {observation.record}")
     if all(result.coadd is None for result in observation.chips):
         return FAILED
@@ -157,12 +164,21 @@ def _losses(observation: "Observation") -> list[tuple[str, str, str]]:
     for result in observation.chips:
         if result.error:
             rows.append((f"C{result.chip}", "no stack", result.error))
-        rows += [
-            (v.frame, "lost" if v.lost else "left out", v.reason)
-            for v in result.verdicts
-            if not v.used
-        ]
+        fates = groupby(
+            result.verdicts, lambda verdict: (verdict.used, verdict.lost, verdict.reason)
+        )
+        for (used, lost, reason), same in fates:
+            if not used:
+                names = [verdict.frame for verdict in same]
+                rows.append((_span(names), "lost" if lost else "left out", reason))
     return rows
+
+
+def _span(names: list[str]) -> str:
+    """Successive frames with one fate in one line: each name, or the ends and how many."""
+    if len(names) <= MAX_NAMES:
+        return " ".join(names)
+    return f"{names[0]} ... {names[-1]} ({len(names)} frames)"
 
 
 def figure(value: float | None, digits: int, factor: float = 1.0) -> str:
@@ -196,7 +212,8 @@ def _step(order: Order, call: "Callable[..., StepResult]", where: Path) -> int:
             for name, numbers in sorted(result.numbers.items())
         ]
         screen.table(str(where), columns, rows)
-    screen.losses([(name, "not used", reason) for name, reason in result.lost])
+    lost = [(name, "not used", reason) for name, reason in result.lost]
+    screen.losses([*lost, *((name, "left out", reason) for name, reason in result.left_out)])
     for note in result.notes:
         screen.warn(f"note: {note}")
     screen.line(_made(result, where))
@@ -289,6 +306,16 @@ def process_skysub(order: Order) -> int:
 
     paths = (order["in_path"], order["out_path"], order["sky_path"])
     return _step(order, partial(steps.subtract_sky, *paths, order.config()), order["out_path"])
+
+
+def process_stack(order: Order) -> int:
+    """Stack solved frames."""
+    from photometrus import steps
+
+    folder = order["in_path"]
+    parent = order.get("parent", folder.absolute().parent)
+    call = partial(steps.stack, folder, parent, order.config())
+    return _step(order, call, parent / "stack")
 
 
 def astrom_angle(order: Order) -> int:

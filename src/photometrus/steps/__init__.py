@@ -7,6 +7,7 @@ from photometrus.steps.data import auto_flat, get_data, make_flat, night_log
 from photometrus.steps.fields import scamp, shift, solve_field
 from photometrus.steps.frames import StepResult
 from photometrus.steps.pixels import flatten, make_sky, place, subtract_sky
+from photometrus.steps.stacks import stack
 
 __all__ = [
     "StepResult",
@@ -20,5 +21,6 @@ __all__ = [
     "scamp",
     "shift",
     "solve_field",
+    "stack",
     "subtract_sky",
 ]

@@ -18,6 +18,7 @@ from photometrus.io.archive import Archive, fetch_log, open_archive
 from photometrus.io.download import counted, download, write_failed
 from photometrus.io.nightlog import raw_frames, read_log, repair_name, select, summarise
 from photometrus.products import Products, RampId, flat_name, log_name, parse_ramp
+from photometrus.selection import choose
 from photometrus.steps.frames import StepResult, pool
 
 log = logging.getLogger(__name__)
@@ -59,10 +60,14 @@ def get_data(
     with open_archive(config.input.archive or None) as archive:
         table = read_log(fetch_log(archive, night, products.root))
         on_first = select(table, target, products.band)
+        ramps = {chip: [ramp.on_chip(chip) for ramp in on_first] for chip in chips}
+        choice = choose(ramps, {chip: config.for_chip(chip).select for chip in chips})
+        wanted = [ramp for chip in chips for ramp in choice.ramps[chip]]
         if config.input.ftype.startswith("raw"):
-            on_first = raw_frames(table, on_first)
-        wanted = [ramp.on_chip(chip) for chip in chips for ramp in on_first]
+            wanted = raw_frames(table, wanted)
         result = _download(archive, wanted, products, config, progress, overwrite=overwrite)
+    result.notes += choice.notes
+    result.left_out = [(str(ramp), reason) for ramp, reason in choice.left_out.items()]
     write_failed(
         products.failed_downloads, [(parse_ramp(f"{name}."), why) for name, why in result.lost]
     )

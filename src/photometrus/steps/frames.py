@@ -10,10 +10,11 @@ import numpy as np
 from astropy.wcs import WCS
 
 from photometrus.config import Config
-from photometrus.errors import FrameError, MissingInput
+from photometrus.errors import FrameError, MissingInput, UsageError
 from photometrus.frame import Bad, Flags, Frame, FrameInfo, Image, Progress
 from photometrus.io import fitsfile
 from photometrus.products import RAMP_NAME, RampId, parse_ramp
+from photometrus.selection import Choice, choose
 from photometrus.stages import detrend, sky
 from photometrus.stages.background import fit_background, flat_background
 from photometrus.stages.sources import find_sources
@@ -37,6 +38,8 @@ class StepResult:
     notes: list[str] = field(default_factory=list)
     numbers: dict[str, dict[str, float]] = field(default_factory=dict)
     given: int = 0
+    left_out: Lost = field(default_factory=list)
+    """What the user did not want: no loss."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +150,25 @@ def frames_in(folder: Path, *ends: str) -> tuple[list[Path], Lost]:
         wanted = " or ".join(f"*{end}" for end in ends)
         raise MissingInput(f"{folder}: no {wanted} there; -h says which step comes before")
     return [found[ramp] for ramp in sorted(found)], strange
+
+
+def chip_of(paths: Sequence[Path]) -> int:
+    """The one chip of some frames; UsageError when there are several."""
+    found = {parse_ramp(path.name).chip for path in paths}
+    if len(found) > 1:
+        raise UsageError(
+            f"{paths[0].parent}: frames of chips {', '.join(map(str, sorted(found)))}; "
+            "a sky or a stack is of one chip, give a folder for each"
+        )
+    return found.pop()
+
+
+def chosen(paths: Sequence[Path], config: Config) -> tuple[list[Path], Choice]:
+    """Of the frames of one chip those that -rampnum and -exclude leave, and why not the others."""
+    chip = chip_of(paths)
+    ramps = {parse_ramp(path.name): path for path in paths}
+    choice = choose({chip: sorted(ramps)}, {chip: config.select})
+    return [ramps[ramp] for ramp in choice.ramps[chip]], choice
 
 
 def pool(config: Config) -> AbstractContextManager[Each]:

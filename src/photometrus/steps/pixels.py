@@ -15,7 +15,7 @@ from photometrus.flats import Flats, read_flat
 from photometrus.frame import Flags, FrameInfo, Image, Progress, no_progress
 from photometrus.instrument import BORDER_PIXELS
 from photometrus.io import fitsfile
-from photometrus.products import Products, parse_ramp
+from photometrus.products import Products
 from photometrus.stages import detrend, masks, sky
 from photometrus.stages.background import fit_background
 from photometrus.stages.coadd import Layer
@@ -23,6 +23,8 @@ from photometrus.steps.frames import (
     Lost,
     Product,
     StepResult,
+    chip_of,
+    chosen,
     each_frame,
     frames_in,
     open_product,
@@ -122,9 +124,10 @@ def make_sky(
     Raises TooFewFrames when the frames that are left cannot tell stars from sky.
     """
     paths, lost = frames_in(in_path, ".flat.fits")
-    config = config.for_chip(_chip_of(paths))
+    config = config.for_chip(chip_of(paths))
+    taken, choice = chosen(paths, config)
     with pool(config) as each:
-        frames = _lit(paths, config, each, progress, lost)
+        frames = _lit(taken, config, each, progress, lost)
         bare = _sky_of(frames, config, each)
         image = sky.fill_sky(bare)
         frames = [frame.without_hot(bare, config) for frame in frames]
@@ -144,7 +147,8 @@ def make_sky(
     header["SKYLEVEL"] = (level, "[adu] median sky level of the frames")
     header["NCOMBINE"] = (len(frames), "frames")
     fitsfile.write_image(out, image * np.float32(level), header)
-    return StepResult([out], lost + dark, given=len(paths))
+    left_out = [(str(ramp), reason) for ramp, reason in choice.left_out.items()]
+    return StepResult([out], lost + dark, choice.notes, given=len(paths), left_out=left_out)
 
 
 def _lit(
@@ -224,7 +228,7 @@ def subtract_sky(
     Raises MissingInput or UsageError when no sky, or more than one, fits.
     """
     paths, lost = frames_in(in_path, ".flat.fits")
-    config = config.for_chip(_chip_of(paths))
+    config = config.for_chip(chip_of(paths))
     with pool(config) as each:
         frames = _lit(paths, config, each, progress, lost)
         if not frames:
@@ -276,14 +280,3 @@ def _given_sky(sky_path: Path, product: Product) -> tuple[Path, Image]:
     if not level > 0:
         raise MissingInput(f"{path}: its median is {level:.3g}; not a sky")
     return path, sky.fill_sky(image / np.float32(level))
-
-
-def _chip_of(paths: list[Path]) -> int:
-    """The one chip of some frames; UsageError when there are several."""
-    found = {parse_ramp(path.name).chip for path in paths}
-    if len(found) > 1:
-        raise UsageError(
-            f"{paths[0].parent}: frames of chips {', '.join(map(str, sorted(found)))}; "
-            "a sky is of one chip, give a folder for each"
-        )
-    return found.pop()
