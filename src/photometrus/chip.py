@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from photometrus import astromatic, intermediate, ladder
 from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, TooFewFrames
+from photometrus.evidence import gather
 from photometrus.flats import Flats
 from photometrus.frame import Coadd, Frame, Image, Progress, Quality, no_progress
 from photometrus.instrument import BORDER_PIXELS, PIXEL_SCALE_ARCSEC
@@ -102,6 +103,7 @@ class ChipRun:
     ramps: list[RampId]
     shared: FieldFit | None = None
     field_fit: FieldFit | None = None
+    residuals: Table = field(default_factory=Table)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -126,7 +128,8 @@ class ChipRun:
             result = self.refine_with_astrometry_net(result, catalog)
         numbers = {**self.numbers(self.used(tracks)), **numbers}
         numbers["masked_fraction"] = hidden.fraction
-        return self.write_stack(result, self.used(tracks), numbers)
+        done = self.write_stack(result, self.used(tracks), numbers)
+        return self.draw_page(done, result, tracks, hidden)
 
     # ------------------------------------------------------------ frames
 
@@ -316,6 +319,7 @@ class ChipRun:
             self.field_fit = field_fit(
                 self.chip, bases[0], *joint.correction, angle, joint.n_reference
             )
+        self.residuals = joint.residuals
         transparency = relative_fluxes([track.sources for track in placed], joint.stars)
         out = []
         for k, track in enumerate(placed):
@@ -492,6 +496,31 @@ class ChipRun:
             notes=self.notes,
             field_fit=self.field_fit,
         )
+
+    def draw_page(
+        self, done: ChipResult, result: Coadd, tracks: list[Track], stars: masks.StarMask
+    ) -> ChipResult:
+        """The chip's page, unless none is wanted; and the chip's result with it."""
+        path = self.products.page(self.ramps)
+        if not self.config.run.pages:
+            # What an earlier run drew is of another stack.
+            path.unlink(missing_ok=True)
+            return done
+        from photometrus.plots.page import draw_page
+
+        self.progress(f"C{self.chip} page", 0, 1)
+        evidence = gather(
+            result,
+            tracks,
+            done.verdicts,
+            self.residuals,
+            stars,
+            numbers=done.numbers,
+            notes=done.notes,
+        )
+        draw_page(path, evidence)
+        self.progress(f"C{self.chip} page", 1, 1)
+        return replace(done, page=path)
 
     # ------------------------------------------------------------ bookkeeping
 

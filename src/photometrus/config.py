@@ -34,6 +34,7 @@ class RunConfig:
     search_pointing: bool = True  # find the field; off (-no_shift): believe the pointing
     astrometry_net: bool = False
     compress: bool = True
+    pages: bool = True  # a page per chip that shows how good its stack is
     parallel: bool = False  # chips at once
     threads: int = 0  # per chip; 0 = as many as there are cores
     timeout_s: float = 1800.0  # of an external program

@@ -379,6 +379,7 @@ def _write_record(
             f"C{result.chip}": {
                 "coadd": _relative(result.coadd, products.root),
                 "weight": _relative(result.weight, products.root),
+                "page": _relative(result.page, products.root),
                 "error": result.error,
                 "notes": result.notes,
                 "numbers": result.numbers,

@@ -9,6 +9,7 @@ The tree of one observation (one field, date and band), which users know by hear
     PARENT/C1_sub/old/01599131C1.sky.flat.head         the WCS before refinement
     PARENT/sky/sky.Open-J.01599131-01599173.C1.fits
     PARENT/stack/coadd.Open-J.<first>-<last>.C1.fits.fz  .wcs  weight....fits
+    PARENT/stack/qa.Open-J.<first>-<last>.C1.png       the chip's page: how good it all is
     PARENT/ramp_fit_log_2024-06-06.dat  .clean.dat  run.json  config.toml
 """
 
@@ -166,6 +167,10 @@ class Products:
     def weight(self, ramps: list[RampId]) -> Path:
         """The stack's weight map (inverse variance)."""
         return self.root / "stack" / f"weight.{self.span(ramps)}.fits"
+
+    def page(self, ramps: list[RampId]) -> Path:
+        """The page that shows how good the stack is."""
+        return self.root / "stack" / f"qa.{self.span(ramps)}.png"
 
     @property
     def run_record(self) -> Path:

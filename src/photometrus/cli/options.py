@@ -226,6 +226,9 @@ COMPRESS = Option(
     "compress", "write the stack as .fits.fz (this is the default)", key="run.compress"
 )
 NO_COMPRESS = Option("no_compress", "write the stack as .fits", key="run.compress", value=False)
+NO_PLOTS = Option(
+    "no_plots", "do not draw the chips' pages, stack/qa.*.png", key="run.pages", value=False
+)
 CONFIG = Option("config", "settings that hold where no option is given", "FILE.toml", file)
 VERBOSE = Option("verbose", "tell also what goes well")
 QUIET = Option("quiet", "tell only what goes wrong")
