@@ -187,6 +187,6 @@ def _chip_axes(axes: Axes, evidence: ChipEvidence) -> None:
     ny, nx = evidence.chip_shape
     axes.set_xlim(-0.5, nx - 0.5)
     axes.set_ylim(-0.5, ny - 0.5)
-    axes.set_aspect("equal")
+    axes.set_aspect("equal", anchor="NW")
     axes.set_xlabel("x, y of the chip (pixel)")
     axes.locator_params(nbins=5)

@@ -12,6 +12,8 @@ from photometrus.plots.style import BLUE, FAINT, GREEN, VERMILLION
 from photometrus.plots.words import left_out_frames
 
 MINUTES_PER_DAY = 1440.0
+LABEL_ROOM = 0.07
+"""From one frame's number to the next, of the axis of time."""
 
 
 def draw_series(
@@ -25,18 +27,12 @@ def draw_series(
     """
     minutes = _minutes(evidence)
     used = np.asarray(evidence.frames["used"], bool)
-    crossed = [number for number, _, _ in left_out_frames(evidence)]
     for (name, words), color, marker in zip(columns.items(), (BLUE, GREEN), "os", strict=False):
         values = factor * np.asarray(evidence.frames[name], float)
         axes.plot(minutes, values, color=color, linewidth=0.5, alpha=0.5)
         axes.plot(minutes[used], values[used], marker, color=color, label=words or None)
         axes.plot(minutes[~used], values[~used], "x", color=VERMILLION, markeredgewidth=1.1)
-        for x, y, number in zip(minutes[~used], values[~used], crossed, strict=True):
-            if np.isfinite(y):
-                axes.annotate(
-                    str(number), (x, y), (3.5, 0), textcoords="offset points", fontsize=5.5,
-                    color=VERMILLION, va="center",
-                )  # fmt: skip
+    _number(axes, evidence, minutes, [factor * evidence.frames[name] for name in columns])
     axes.set_title(title, pad=3, fontsize=6.5)
     axes.grid(visible=True)
     axes.set_axisbelow(True)
@@ -53,6 +49,25 @@ def draw_series(
             loc="lower right", bbox_to_anchor=(1.02, 1.03), ncols=2, borderpad=0, handletextpad=0,
             columnspacing=0.6, borderaxespad=0,
         )  # fmt: skip
+
+
+def _number(axes: Axes, evidence: ChipEvidence, minutes: Any, columns: list[Any]) -> None:
+    """The number of each frame that is not in the stack beside its first cross, where it has room.
+
+    columns : float64 (n,) each, as drawn
+    """
+    out = ~np.asarray(evidence.frames["used"], bool)
+    free = -np.inf
+    for x, values, (number, _, _) in zip(
+        minutes[out], np.stack(columns, axis=1)[out], left_out_frames(evidence), strict=True
+    ):
+        known = values[np.isfinite(values)]
+        if known.size and x >= free:
+            axes.annotate(
+                str(number), (x, known[0]), (3.5, 0), textcoords="offset points", fontsize=5.5,
+                color=VERMILLION, va="center",
+            )  # fmt: skip
+            free = x + LABEL_ROOM * np.ptp(minutes)
 
 
 def time_label(evidence: ChipEvidence) -> str:

@@ -9,8 +9,10 @@ from matplotlib.axes import Axes
 from photometrus.evidence import DEPTH_RADIUS_ARCSEC, ChipEvidence
 from photometrus.plots.style import FAINT, INK, LIGHT, VERMILLION
 
-ROW_INCHES, LINE_INCHES = 0.145, 0.113
+ROW_INCHES, LINE_INCHES = 0.145, 0.108
 LINE_LETTERS = 70
+NOTES_LINES = 6
+"""That are left to the notes when many frames are not in the stack."""
 
 
 def draw_words(axes: Axes, evidence: ChipEvidence) -> None:
@@ -26,11 +28,15 @@ def draw_words(axes: Axes, evidence: ChipEvidence) -> None:
     ruler.heading("Not in the stack")
     entries = [(str(k), f"{name}: {reason}") for k, name, reason in left_out_frames(evidence)]
     entries += [("–", f"{one.frame}: {one.reason}") for one in evidence.lost]
-    ruler.paragraphs(entries or [("", "nothing: every frame is used")], VERMILLION)
-    if evidence.notes:
+    notes = [("–", note) for note in evidence.notes]
+    ruler.paragraphs(
+        entries or [("", "nothing: every frame is used")], VERMILLION,
+        leave=NOTES_LINES if notes else 0,
+    )  # fmt: skip
+    if notes:
         ruler.skip()
         ruler.heading("Notes")
-        ruler.paragraphs([("–", note) for note in evidence.notes], FAINT)
+        ruler.paragraphs(notes, FAINT)
 
 
 def left_out_frames(evidence: ChipEvidence) -> Iterator[tuple[int, str, str]]:
@@ -43,23 +49,28 @@ def left_out_frames(evidence: ChipEvidence) -> Iterator[tuple[int, str, str]]:
 def key_numbers(evidence: ChipEvidence) -> Iterator[tuple[str, str]]:
     """(what, value with its unit), in order; what is not known is a dash."""
     numbers = evidence.numbers
-    residuals = evidence.residuals
 
-    def number(name: str, form: str, unit: str, factor: float = 1.0) -> str:
+    def number(name: str, form: str, unit: str = "", factor: float = 1.0) -> str:
         value = numbers.get(name, float("nan")) * factor
         return f"{value:{form}}{unit}" if np.isfinite(value) else "–"
 
+    def pair(first: str, second: str, unit: str) -> str:
+        return f"{first}, {second}{unit}" if {first, second} != {"–"} else "–"
+
+    matched = number("n_matched", ".0f") if len(evidence.residuals) else "–"
+    seeing = number("seeing_arcsec", ".2f", "″")
+    level, noise = number("sky_adu", ".1f"), number("noise_adu", ".2f")
+    rms, internal = (
+        number(f"{name}_arcsec", ".0f", factor=1e3) for name in ("rms", "internal_rms")
+    )
     yield "Frames in the stack", f"{numbers['n_frames']:.0f} of {numbers['n_given']:.0f}"
     yield "Exposure", number("exposure_s", ".0f", " s")
-    yield "Seeing, mean of the frames", number("seeing_arcsec", ".2f", "″")
-    yield "Ellipticity, mean of the frames", number("ellipticity", ".3f", "")
-    yield "Sky level", number("sky_adu", ".1f", " ADU")
-    yield "Noise of a pixel of a frame", number("noise_adu", ".2f", " ADU")
+    yield "Seeing, ellipticity: mean of the frames", pair(seeing, number("ellipticity", ".3f"), "")
+    yield "Sky level, noise of a pixel", pair(level, noise, " ADU")
     yield f"5σ in an aperture of {DEPTH_RADIUS_ARCSEC}″ radius", f"{evidence.depth_adu:.1f} ADU"
-    yield "Catalogue stars per frame", number("n_matched", ".0f", "") if len(residuals) else "–"
-    yield "Rms per axis to the catalogue", number("rms_arcsec", ".0f", " mas", 1e3)
+    yield "Catalogue stars per frame", matched
     yield "Mean offset east, north", _offset(evidence)
-    yield "Rms per axis among the dithers", number("internal_rms_arcsec", ".0f", " mas", 1e3)
+    yield "Rms per axis: to the catalogue, among dithers", pair(rms, internal, " mas")
     yield "Sky hidden by stars", number("masked_fraction", ".1f", " %", 100)
     yield "Values rejected when combining", number("rejected_fraction", ".3f", " %", 100)
 
@@ -109,12 +120,15 @@ class _Ruler:
         self.y += ROW_INCHES
         self.axes.plot([0, self.width], [self.y, self.y], color=LIGHT, linewidth=0.5, clip_on=False)
 
-    def paragraphs(self, entries: list[tuple[str, str]], color: str) -> None:
-        """Entries with a mark each; when they do not all fit, how many more there are."""
+    def paragraphs(self, entries: list[tuple[str, str]], color: str, leave: int = 0) -> None:
+        """Entries with a mark each; when they do not all fit, how many more there are.
+
+        leave : lines to be left free
+        """
         for k, (mark, text) in enumerate(entries):
             lines = textwrap.wrap(text, LINE_LETTERS)
             more = len(entries) - k
-            if len(lines) + (more > 1) > self.left:
+            if len(lines) + (more > 1) > self.left - leave:
                 self._line("", f"and {more} more: see run.json", FAINT)
                 return
             for line in lines:
