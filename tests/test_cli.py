@@ -7,14 +7,12 @@ import sys
 from datetime import date
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.image import imread as read_png
 from rich.console import Console
 
-from photometrus import __version__, cli, plots
+from photometrus import __version__, cli
 from photometrus.chip import ChipResult, Verdict
 from photometrus.cli import main, parser, run
 from photometrus.cli.commands import COMMANDS, SAMPLE
@@ -25,7 +23,6 @@ from photometrus.errors import UsageError
 from photometrus.pipeline import Observation
 from photometrus.simulate.config import SimulateConfig
 from photometrus.simulate.night import simulate_night
-from photometrus.wcs import pointing_wcs
 
 OPTIONS = {
     # The commands and options that users were promised.
@@ -389,24 +386,6 @@ def test_bars_come_and_go():
         assert not bars.tasks
     assert "C1 [bold] sky" in terminal.getvalue()
     assert "1/2" in terminal.getvalue()
-
-
-def test_a_picture_of_a_stack(tmp_path):
-    """The star is where it should be, empty sky is white, north and east are told."""
-    data = np.random.RandomState(1).normal(0, 1, (2000, 1500)).astype(np.float32)
-    data[:, :300] = 0
-    data[1500:1530, 1000:1030] += 500
-    wcs = pointing_wcs(1, (10.0, -30.0), 48.0)
-    plots.preview(tmp_path / "new" / "a.png", data, wcs, "field1111 J C1")
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
-    picture = read_png(tmp_path / "new" / "a.png")[..., :3].mean(axis=2)
-    ny, nx = picture.shape
-    assert ny > nx
-    # 2000 pixels are binned by 3 to 667; the axes fill the width
-    star = picture[int(ny * 0.22) : int(ny * 0.30), int(nx * 0.64) : int(nx * 0.71)]
-    assert star.min() < 0.05
-    assert picture[ny // 2, int(nx * 0.1)] == 1.0
-    assert picture[ny // 2, int(nx * 0.5)] < 1.0
 
 
 def test_a_password_is_not_retold():

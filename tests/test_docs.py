@@ -180,6 +180,7 @@ def test_every_product_is_told():
     of_ramp = ("ramp", "placed", "flat_fielded", "sky_subtracted", "sources", "head", "old_head")
     paths = [getattr(products, name)(first) for name in of_ramp]
     paths += [getattr(products, name)([first, last]) for name in ("sky", "coadd", "coadd_wcs")]
+    paths += [products.page([first, last])]
     paths += [products.weight([first, last]), products.run_record, products.config]
     paths += [products.exposure([first, last]), products.depth([first, last])]
     for part in ("inc005", "alt1"):

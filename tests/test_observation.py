@@ -66,7 +66,9 @@ def assert_tree(parent: Path, ramps: list[RampId], *, keep: str = "all", chips=C
     for chip in chips:
         mine = [ramp.on_chip(chip) for ramp in ramps]
         wanted |= {products.sky(mine), products.coadd(mine), products.coadd_wcs(mine)}
-        wanted |= {products.weight(mine)} | {products.ramp(ramp) for ramp in mine}
+        wanted |= {products.weight(mine), products.page(mine)} | {
+            products.ramp(ramp) for ramp in mine
+        }
         if keep == "all":
             for make in ("placed", "flat_fielded", "sky_subtracted", "sources", "head", "old_head"):
                 wanted |= {getattr(products, make)(ramp) for ramp in mine}

@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from photometrus import astromatic, intermediate, ladder
 from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, TooFewFrames
+from photometrus.evidence import gather
 from photometrus.flats import Flats
 from photometrus.frame import Bad, Coadd, Frame, Image, Progress, Quality, no_progress
 from photometrus.instrument import BORDER_PIXELS, PIXEL_SCALE_ARCSEC
@@ -104,6 +105,7 @@ class ChipRun:
     ramps: list[RampId]
     shared: FieldFit | None = None
     field_fit: FieldFit | None = None
+    residuals: Table = field(default_factory=Table)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict)
@@ -117,7 +119,7 @@ class ChipRun:
         tracks = self.find_stars(tracks, first_sky)
         tracks, catalog = self.solve(tracks)
         self.judge(tracks)
-        tracks, shallow = self.hide_stars(tracks, first_sky)
+        tracks, hidden, shallow = self.hide_stars(tracks, first_sky)
         tracks = self.mark_artifacts(tracks, first_sky, shallow)
         final, tracks = self.final_sky(tracks)
         self.write_sky(final.image, tracks)
@@ -131,7 +133,8 @@ class ChipRun:
             result = self.refine_with_astrometry_net(result, catalog)
         numbers = {**self.numbers(self.used(tracks)), **numbers}
         written = self.write_stack(result, self.used(tracks), numbers)
-        return replace(written, extras=self.write_extras(result, tracks, final))
+        written = replace(written, extras=self.write_extras(result, tracks, final))
+        return self.draw_page(written, result, tracks, hidden)
 
     # ------------------------------------------------------------ frames
 
@@ -342,6 +345,7 @@ class ChipRun:
             self.field_fit = field_fit(
                 self.chip, bases[0], *joint.correction, angle, joint.n_reference
             )
+        self.residuals = joint.residuals
         transparency = relative_fluxes([track.sources for track in placed], joint.stars)
         out = []
         for k, track in enumerate(placed):
@@ -396,7 +400,9 @@ class ChipRun:
         """The tracks that go into the stack."""
         return [track for track in tracks if self.verdicts[track.name].used]
 
-    def hide_stars(self, tracks: list[Track], image: Image) -> tuple[list[Track], masks.Shallow]:
+    def hide_stars(
+        self, tracks: list[Track], image: Image
+    ) -> tuple[list[Track], masks.StarMask, masks.Shallow]:
         """Where the stars are, from a shallow stack of the good frames, as each frame sees them."""
         self.progress(f"C{self.chip} star mask", 0, 1)
         first = sky.Sky(image)
@@ -405,10 +411,14 @@ class ChipRun:
         found = masks.find_stars(shallow, self.config.masks)
         self.measured["masked_fraction"] = found.fraction
         self.progress(f"C{self.chip} star mask", 1, 1)
-        return [
-            replace(track, mask=found.seen_by(track.frame.wcs, track.pixels.shape))
-            for track in tracks
-        ], shallow
+        return (
+            [
+                replace(track, mask=found.seen_by(track.frame.wcs, track.pixels.shape))
+                for track in tracks
+            ],
+            found,
+            shallow,
+        )
 
     def mark_artifacts(
         self, tracks: list[Track], image: Image, shallow: masks.Shallow
@@ -577,6 +587,31 @@ class ChipRun:
         layers = [layer(track, final) for track in used]
         frames = [track.frame for track in used]
         return files.write_extras(whole, layers, frames, measures, each=self.each)
+
+    def draw_page(
+        self, done: ChipResult, result: Coadd, tracks: list[Track], stars: masks.StarMask
+    ) -> ChipResult:
+        """The chip's page, unless none is wanted; and the chip's result with it."""
+        path = self.products.page(self.ramps)
+        if not self.config.run.pages:
+            # What an earlier run drew is of another stack.
+            path.unlink(missing_ok=True)
+            return done
+        from photometrus.plots.page import draw_page
+
+        self.progress(f"C{self.chip} page", 0, 1)
+        evidence = gather(
+            result,
+            tracks,
+            done.verdicts,
+            self.residuals,
+            stars,
+            numbers=done.numbers,
+            notes=done.notes,
+        )
+        draw_page(path, evidence)
+        self.progress(f"C{self.chip} page", 1, 1)
+        return replace(done, page=path)
 
     # ------------------------------------------------------------ bookkeeping
 

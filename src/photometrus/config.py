@@ -40,6 +40,7 @@ class RunConfig:
     compress: bool = True
     exptime_map: bool = False  # exposure time of each pixel, beside the stack
     depth_map: bool = False  # 5 sigma limit for a star at each pixel, beside the stack
+    pages: bool = True  # a page per chip that shows how good its stack is
     parallel: bool = False  # chips at once
     threads: int = 0  # per chip; 0 = as many as there are cores
     timeout_s: float = 1800.0  # of an external program

@@ -18,8 +18,8 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from photometrus import plots
 from photometrus.io import fitsfile
+from photometrus.plots.preview import preview
 from photometrus.simulate.night import SimulateConfig, simulate_night
 
 GOOD_CODES = (0, 3)
@@ -80,6 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     pictures = draw(parent, root)
     for picture in pictures:
         tell(str(picture))
+    tell("How good each stack is, on a page of its own:")
+    for page in sorted(parent.glob("stack/qa.*.png")):
+        tell(str(page))
     tell(f"\n{time.monotonic() - begun:.0f} s; everything is in {root}/")
     return 0 if code in GOOD_CODES and len(pictures) == len(config.chips) else 1
 
@@ -141,7 +144,7 @@ def draw(parent: Path, out: Path) -> list[Path]:
             f" {numbers['exposure_s']:.0f} s, seeing {numbers['seeing_arcsec']:.2f}″"
         )
         picture = out / f"preview.{chip}.png"
-        plots.preview(picture, data, fitsfile.header_wcs(header), title)
+        preview(picture, data, fitsfile.header_wcs(header), title)
         pictures.append(picture)
     return pictures
 

@@ -205,6 +205,10 @@ class Coadd:
     rejected_fraction: float
     measures: dict[str, tuple[float, str]] = field(default_factory=dict)
     """FITS keyword: (value, comment)."""
+    rejected: Image | None = None
+    """Share of the values, by weight, rejected in blocks of `rejected_side` pixels: float32, NaN
+    where there was no value; None when nobody counted."""
+    rejected_side: int = 1
 
 
 Progress = Callable[[str, int, int], None]

@@ -406,6 +406,7 @@ def _write_record(
                 "coadd": _relative(result.coadd, products.root),
                 "weight": _relative(result.weight, products.root),
                 "extras": [_relative(path, products.root) for path in result.extras],
+                "page": _relative(result.page, products.root),
                 "error": result.error,
                 "notes": result.notes,
                 "numbers": result.numbers,

@@ -11,6 +11,7 @@ The tree of one observation (one field, date and band), which users know by hear
     PARENT/stack/coadd.Open-J.<first>-<last>.C1.fits.fz  .wcs  weight....fits
     PARENT/stack/coadd.Open-J.<first>-<last>.inc005.C1.fits.fz  weight....fits
     PARENT/stack/exptime.Open-J.<first>-<last>.C1.fits  depth....fits
+    PARENT/stack/qa.Open-J.<first>-<last>.C1.png       the chip's page: how good it all is
     PARENT/ramp_fit_log_2024-06-06.dat  .clean.dat  run.json  config.toml
 """
 
@@ -180,6 +181,10 @@ class Products:
     def depth(self, ramps: list[RampId]) -> Path:
         """How faint a star can be seen at each pixel of the stack."""
         return self.root / "stack" / f"depth.{self.span(ramps)}.fits"
+
+    def page(self, ramps: list[RampId]) -> Path:
+        """The page that shows how good the stack is."""
+        return self.root / "stack" / f"qa.{self.span(ramps)}.png"
 
     @property
     def run_record(self) -> Path:

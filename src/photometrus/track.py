@@ -46,6 +46,7 @@ class ChipResult:
     chip: int
     coadd: Path | None = None
     weight: Path | None = None
+    page: Path | None = None
     verdicts: list[Verdict] = field(default_factory=list)
     numbers: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

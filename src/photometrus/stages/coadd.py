@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from photometrus.errors import TooFewFrames
 from photometrus.frame import Coadd, Flags, Image
 from photometrus.instrument import PIXEL_SCALE_ARCSEC
+from photometrus.kernels.blocks import block_losses
 from photometrus.kernels.combine import clipped_mean, weighted_median
 from photometrus.kernels.resample import fill_bad, lanczos_rows, lanczos_table
 from photometrus.wcs import from_plane, pixel_to_sky, sky_to_pixel, to_plane, unit_vectors
@@ -126,6 +127,7 @@ def coadd(
     data = np.zeros((ny, nx), np.float32)
     weight = np.zeros((ny, nx), np.float32)
     step = config.map_step_pix
+    lost = np.zeros((-(-ny // step), -(-nx // step)), np.float32)
     maps = list(each(lambda layer: pixel_map(grid, layer.wcs, step), layers))
     table = lanczos_table()
     rows = int(config.block_mb * 1e6 // (8 * len(layers) * nx))
@@ -168,12 +170,14 @@ def coadd(
                 stack, weights, config.clip_sigma, config.clip_tolerance,
                 data[y0:y1], weight[y0:y1], rejected,
             )  # fmt: skip
+            given = weights.sum(axis=0)
+            block_losses(given, weight[y0:y1], step, lost[y0 // step : -(-y1 // step)])
         return int(rejected.sum()), int(np.count_nonzero(weights))
 
     for rejected, values in each(block, range(0, ny, rows)):
         n_used += (rejected, values)
     fraction = float(n_used[0] / n_used[1]) if n_used[1] else 0.0
-    return Coadd(data, weight, grid.wcs, len(layers), fraction)
+    return Coadd(data, weight, grid.wcs, len(layers), fraction, rejected=lost, rejected_side=step)
 
 
 def _area(map_x, map_y, nodes: slice, step: int, y0: int, shape: tuple[int, int]) -> Image:
