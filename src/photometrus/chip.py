@@ -22,7 +22,7 @@ from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, TooFewFrames
 from photometrus.evidence import gather
 from photometrus.flats import Flats
-from photometrus.frame import Bad, Coadd, Frame, Image, Progress, Quality, no_progress
+from photometrus.frame import Coadd, Frame, Image, Progress, Quality, no_progress
 from photometrus.instrument import BORDER_PIXELS, PIXEL_SCALE_ARCSEC
 from photometrus.io import fitsfile
 from photometrus.kernels.resample import fill_bad
@@ -37,7 +37,7 @@ from photometrus.stages.background import Mask, fit_background, flat_background
 from photometrus.stages.coadd import Layer, coadd, common_grid
 from photometrus.stages.quality import reject, relative_fluxes
 from photometrus.stages.sources import find_sources, seeing_and_ellipticity
-from photometrus.track import ChipResult, Track, Verdict, judged
+from photometrus.track import ChipResult, Track, Verdict, flagged_shares, judged
 from photometrus.wcs import pointing_wcs
 from photometrus.workers import Each, try_each
 
@@ -663,19 +663,9 @@ class ChipRun:
             "rms_arcsec": mean(one.rms_arcsec for one in solution),
             "internal_rms_arcsec": mean(one.internal_rms_arcsec for one in solution),
             "n_trails": float(sum(track.n_trails for track in good)),
-            **flagged(good),
+            **{f"flagged_{name}": share for name, share in flagged_shares(good).items()},
             **self.measured,
         }
-
-
-def flagged(tracks: Sequence[Track]) -> dict[str, float]:
-    """Pixels per frame with each of the flags."""
-    flat = tracks[0].pixels.flat.bad
-    out = {}
-    for flag in Bad:
-        own = np.mean([track.pixels.marks.count(flag) for track in tracks])
-        out[f"pixels_{str(flag.name).lower()}"] = float(own + np.count_nonzero(flat & flag))
-    return out
 
 
 def layer(track: Track, final: sky.Sky) -> Layer:

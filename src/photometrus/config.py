@@ -88,7 +88,7 @@ class Config:
 CHOICES = {
     "run.engine": ("native", "astromatic"),
     "run.keep": ("all", "final"),
-    "coadd.combine": ("clipped", "median"),
+    "coadd.combine": ("clipped", "mean", "median"),
     "coadd.pixel_area": ("flat", "jacobian"),
 }
 

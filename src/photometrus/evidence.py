@@ -1,7 +1,6 @@
 """What speaks for a chip's stack, or against it: small tables and maps for its page.
 
-All of it is taken from what the recipe holds when the stack is made; nothing is read from disk but
-a sample of the frames' flags.
+All of it is taken from what the recipe holds when the stack is made; nothing is read from disk.
 """
 
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ import numpy as np
 from astropy.table import Table
 from astropy.wcs import WCS
 
-from photometrus.frame import Bad, Coadd, Image
+from photometrus.frame import Coadd, Image
 from photometrus.kernels.blocks import block_means
 from photometrus.kernels.mesh import cell_modes
 from photometrus.stages.masks import StarMask
@@ -28,8 +27,6 @@ MIN_CELL_SHARE = 0.2
 """A cell with fewer pixels without stars tells nothing."""
 DEPTH_RADIUS_ARCSEC = 1.5
 """Of the aperture whose depth is told."""
-FLAG_ROWS = 600
-"""Rows of all frames together in which flags are counted, about."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +93,11 @@ def gather(
     first = next(track for track in tracks if known[track.name].used)
     judged = {track.name for track in tracks}
     weight = reduced(result.weight, WEIGHT_PIXELS)
+    flagged = {
+        name.removeprefix("flagged_"): value
+        for name, value in numbers.items()
+        if name.startswith("flagged_")
+    }
     return ChipEvidence(
         target=str(first.frame.header.get("OBJNAME", first.frame.header.get("OBJECT", ""))),
         band=first.frame.info.band,
@@ -105,7 +107,7 @@ def gather(
         notes=list(notes),
         numbers=numbers,
         depth_adu=_depth(float(np.nanmedian(weight.values)), result.wcs),
-        flagged=_flagged([track for track in tracks if known[track.name].used]),
+        flagged=flagged,
         residuals=residuals[used[np.asarray(residuals["frame"], int)]],
         wcs=first.frame.wcs,
         chip_shape=first.pixels.shape,
@@ -162,21 +164,6 @@ def _slopes(background: Background) -> tuple[float, float]:
     plane = np.stack([np.ones(x.size), x, y], axis=1)
     _, slope_x, slope_y = np.linalg.lstsq(plane, background.mesh.ravel(), rcond=None)[0]
     return float(slope_x / background.scale), float(slope_y / background.scale)
-
-
-def _flagged(tracks: Sequence[Track]) -> dict[str, float]:
-    """The share of pixels with each flag, from some rows of every frame."""
-    ny = tracks[0].pixels.shape[0]
-    every = max(8, ny * len(tracks) // FLAG_ROWS)
-    count = np.zeros(256, np.int64)
-    for track in tracks:
-        for y in range(every // 2, ny, every):
-            _, bad = track.pixels.rows(y, y + 1)
-            count += np.bincount(bad.ravel(), minlength=256)
-    flags = np.arange(256)
-    return {
-        str(flag.name).lower(): float(count[flags & flag != 0].sum() / count.sum()) for flag in Bad
-    }
 
 
 def _depth(weight: float, wcs: WCS) -> float:

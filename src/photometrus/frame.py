@@ -209,6 +209,11 @@ class Coadd:
     """Share of the values, by weight, rejected in blocks of `rejected_side` pixels: float32, NaN
     where there was no value; None when nobody counted."""
     rejected_side: int = 1
+    flags: Flags | None = None
+    """Bits of Bad that some frame has at each pixel; EDGE where none reaches; None when unknown."""
+    pixel_scatter: float = float("nan")
+    """Scatter of one pixel in units of what its weight says; NaN when unknown. Resampling averages
+    neighbours: sums over many pixels scatter as the weights say, one pixel by less."""
 
 
 Progress = Callable[[str, int, int], None]

@@ -3,7 +3,7 @@
 import numpy as np
 from astropy.table import Table
 
-from photometrus.frame import Image
+from photometrus.frame import Flags, Image
 from photometrus.io import fitsfile, ldac
 from photometrus.kernels.resample import fill_bad
 from photometrus.products import Products
@@ -21,6 +21,7 @@ def write_frame(products: Products, track: Track, final: Sky, rotator_deg: float
     data, bad = track.pixels.rows(0, track.pixels.shape[0])
     write_flat_fielded(products, track, np.where(bad != 0, np.float32(np.nan), data), rotator_deg)
     data, bad = track.without_sky(final, 0, track.pixels.shape[0])
+    write_flags(products, track, bad)
     fill_bad(data, bad, 8)
     write_subtracted(products, track, data)
     write_solution(products, track, rotator_deg)
@@ -87,3 +88,10 @@ def write_sources(products: Products, track: Track, sources: Table) -> None:
     header.update(tpv_cards(frame.wcs))
     header["NAXIS1"], header["NAXIS2"] = track.pixels.shape[1], track.pixels.shape[0]
     ldac.write_ldac(products.sources(frame.info.ramp), header, sources)
+
+
+def write_flags(products: Products, track: Track, bad: Flags) -> None:
+    """Why which of its pixels are not used."""
+    frame = track.frame
+    header = fitsfile.product_header(frame.header, frame.wcs, bad.shape)
+    fitsfile.write_flags(products.flags(frame.info.ramp), bad, header)

@@ -7,9 +7,11 @@ The tree of one observation (one field, date and band), which users know by hear
     PARENT/C1_FF/01599131C1.flat.fits                  trimmed and flat-fielded
     PARENT/C1_sub/01599131C1.sky.flat.fits .cat .head  sky-subtracted, sources, solution
     PARENT/C1_sub/old/01599131C1.sky.flat.head         the WCS before refinement
+    PARENT/C1_sub/flags/01599131C1.flags.fits.fz       why which pixels are not used
     PARENT/sky/sky.Open-J.01599131-01599173.C1.fits
     PARENT/stack/coadd.Open-J.<first>-<last>.C1.fits.fz  .wcs  weight....fits
     PARENT/stack/coadd.Open-J.<first>-<last>.inc005.C1.fits.fz  weight....fits
+    PARENT/stack/flags.Open-J.<first>-<last>.C1.fits.fz
     PARENT/stack/exptime.Open-J.<first>-<last>.C1.fits  depth....fits
     PARENT/stack/qa.Open-J.<first>-<last>.C1.png       the chip's page: how good it all is
     PARENT/ramp_fit_log_2024-06-06.dat  .clean.dat  run.json  config.toml
@@ -144,6 +146,10 @@ class Products:
         """The frame's solution as a SCAMP/SWarp header."""
         return self.sky_subtracted(ramp).with_suffix(".head")
 
+    def flags(self, ramp: RampId) -> Path:
+        """Why which of the frame's pixels are not used."""
+        return self.subtracted(ramp.chip) / "flags" / f"{ramp}.flags.fits.fz"
+
     def old_head(self, ramp: RampId) -> Path:
         """The frame's WCS before refinement."""
         return self.before_refinement(ramp.chip) / self.head(ramp).name
@@ -173,6 +179,10 @@ class Products:
     def weight(self, ramps: list[RampId], part: str = "") -> Path:
         """The stack's weight map (inverse variance)."""
         return self.root / "stack" / f"weight.{self.span(ramps, part)}.fits"
+
+    def stack_flags(self, ramps: list[RampId]) -> Path:
+        """What was wrong with the frames' pixels at each pixel of the stack."""
+        return self.root / "stack" / f"flags.{self.span(ramps)}.fits.fz"
 
     def exposure(self, ramps: list[RampId]) -> Path:
         """The exposure time of each pixel of the stack."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from astropy.io.fits import Header
 
 from photometrus.config import Config
@@ -50,8 +51,13 @@ class StackFiles:
         other = self.products.coadd(self.ramps, self.part, compressed=not compress)
         other.unlink(missing_ok=True)
         header["BUNIT"] = ("adu-2", "inverse variance of the stack")
+        if np.isfinite(stack.pixel_scatter):
+            header["NOISECOR"] = (1.0, "noise of a sum / root of the sum of 1/weight")
+            header["PIXSCAT"] = (round(stack.pixel_scatter, 4), "scatter of one pixel / the same")
         weight = self.products.weight(self.ramps, self.part)
         fitsfile.write_image(weight, stack.weight, header)
+        if not self.part and stack.flags is not None:
+            fitsfile.write_flags(self.products.stack_flags(self.ramps), stack.flags, header)
         if not self.part:
             wcs = sip_cards(stack.wcs, stack.data.shape)
             fitsfile.write_header(self.products.coadd_wcs(self.ramps), wcs)

@@ -1,5 +1,6 @@
 """One frame on its way through the recipe, and what became of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -8,7 +9,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from photometrus.frame import Flags, Frame, Image
+from photometrus.frame import Bad, Flags, Frame, Image
 from photometrus.instrument import GAIN_E_PER_ADU
 from photometrus.optics import FieldFit
 from photometrus.stages import sky
@@ -124,3 +125,24 @@ def judged(frame: Frame, *, used: bool, reason: str) -> Verdict:
         rms_arcsec=solution.rms_arcsec,
         internal_rms_arcsec=solution.internal_rms_arcsec,
     )
+
+
+FLAG_ROWS = 600
+"""Rows of all frames together in which flags are counted, about."""
+
+
+def flagged_shares(tracks: Sequence[Track]) -> dict[str, float]:
+    """The share of the frames' pixels with each flag, by the flag's name, from some of the rows."""
+    ny = tracks[0].pixels.shape[0]
+    every = max(8, ny * len(tracks) // FLAG_ROWS)
+    count = np.zeros(256, np.int64)
+    for track in tracks:
+        for y in range(every // 2, ny, every):
+            _, bad = track.pixels.rows(y, y + 1)
+            count += np.bincount(bad.ravel(), minlength=256)
+    flags = np.arange(256)
+    return {
+        str(flag.name).lower(): float(count[flags & flag != 0].sum() / count.sum())
+        for flag in Bad
+        if flag is not Bad.EDGE
+    }

@@ -18,7 +18,7 @@ from astropy.wcs import WCS, FITSFixedWarning
 
 from photometrus import __version__
 from photometrus.errors import FrameError, MissingInput
-from photometrus.frame import Coadd, Flags, FrameInfo, Image
+from photometrus.frame import Bad, Coadd, Flags, FrameInfo, Image
 from photometrus.instrument import (
     DETECTOR_PIXELS,
     FRAME_TIME_S,
@@ -324,6 +324,20 @@ def write_with_flags(path: Path, data: Image, bad: Flags, header: fits.Header) -
     with whole(path) as part:
         hdus = [fits.PrimaryHDU(data, header), fits.ImageHDU(bad, name="BADPIX")]
         fits.HDUList(hdus).writeto(part, overwrite=True, output_verify="fix+ignore")
+
+
+def write_flags(path: Path, flags: Flags, header: fits.Header) -> None:
+    """Flags of pixels, tile-compressed without loss, with the registry of their bits."""
+    header = header.copy()
+    header["BUNIT"] = ("", "bits of the flags below")
+    for flag in Bad:
+        header[f"FLAG{flag.value}"] = (str(flag.name), "name of this bit")
+    with whole(path) as part:
+        hdu = fits.CompImageHDU(
+            flags, header, compression_type="RICE_1", tile_shape=(TILE_ROWS, flags.shape[1])
+        )
+        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(part, overwrite=True)
+        _forget_clock(part)
 
 
 def write_compressed(path: Path, data: Image, header: fits.Header, quantize_level: float) -> None:

@@ -20,6 +20,17 @@ def lanczos_table():
     return np.ascontiguousarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
+def pixel_scatter():
+    """Scatter of a resampled pixel in units of the scatter before: float.
+
+    Interpolation averages neighbours, so pixels scatter less, and together: sums over many of
+    them scatter as before. For white noise and all sub-pixel phases alike the variance is that of
+    the squares of the taps, once for each axis.
+    """
+    squares = (lanczos_table()[:-1].astype(float) ** 2).sum(axis=1)
+    return float(squares.mean())
+
+
 @njit(nogil=True, cache=True, inline="always")
 def _at(map_x, map_y, row, column):
     """Both maps at a place between their nodes (in units of nodes), bilinear."""
@@ -37,7 +48,9 @@ def _at(map_x, map_y, row, column):
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp", "afn", "reassoc"})
-def lanczos_rows(data, bad, weight, y_first, map_x, map_y, step, row0, table, max_bad, out, out_w):
+def lanczos_rows(
+    data, bad, weight, y_first, map_x, map_y, step, row0, table, max_bad, out, out_w, flags
+):
     """Resample a frame into rows of the output grid.
 
     data : float32 (h, nx_in), rows y_first... of the frame, finite everywhere
@@ -49,6 +62,7 @@ def lanczos_rows(data, bad, weight, y_first, map_x, map_y, step, row0, table, ma
     table : float32, from `lanczos_table`
     max_bad : a value is dropped when taps whose weights sum to more than this are bad
     out, out_w : float32 (rows, nx_out); weight 0 where there is no value
+    flags : uint8 (rows, nx_out); those of the nearest pixel are added
     """
     h, nx_in = data.shape
     rows, nx_out = out.shape
@@ -65,6 +79,9 @@ def lanczos_rows(data, bad, weight, y_first, map_x, map_y, step, row0, table, ma
             wy = table[int((py - np.floor(py)) * PHASES + 0.5)]
             total = np.float32(0)
             n_bad = 0
+            nx = ix + (px - ix >= 0.5)
+            ny = iy + (py - np.floor(py) >= 0.5)
+            flags[r, x] |= bad[ny, nx]
             for b in range(TAPS):
                 line = np.float32(0)
                 for a in range(TAPS):
@@ -79,8 +96,6 @@ def lanczos_rows(data, bad, weight, y_first, map_x, map_y, step, row0, table, ma
                             heavy += abs(wx[a] * wy[b])
                 if heavy > max_bad:
                     continue
-            nx = ix + (px - ix >= 0.5)
-            ny = iy + (py - np.floor(py) >= 0.5)
             out[r, x] = total
             out_w[r, x] = weight[ny, nx]
 

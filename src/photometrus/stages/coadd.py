@@ -9,11 +9,11 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from photometrus.errors import TooFewFrames
-from photometrus.frame import Coadd, Flags, Image
+from photometrus.frame import Bad, Coadd, Flags, Image
 from photometrus.instrument import PIXEL_SCALE_ARCSEC
 from photometrus.kernels.blocks import block_losses
 from photometrus.kernels.combine import clipped_mean, weighted_median
-from photometrus.kernels.resample import fill_bad, lanczos_rows, lanczos_table
+from photometrus.kernels.resample import fill_bad, lanczos_rows, lanczos_table, pixel_scatter
 from photometrus.wcs import from_plane, pixel_to_sky, sky_to_pixel, to_plane, unit_vectors
 from photometrus.workers import Each
 
@@ -25,7 +25,7 @@ Rows = Callable[[int, int], tuple[Image, Flags, Image]]
 class CoaddConfig:
     """What may be tuned in the stack."""
 
-    combine: str = "clipped"  # or "median"
+    combine: str = "clipped"  # or "mean", "median"
     clip_sigma: float = 4.0  # rejection limit in units of a value's own error
     clip_tolerance: float = 0.3  # plus this fraction of the pixel's median: seeing varies
     max_bad: float = 0.25  # a resampled value with more of its weight on bad pixels is dropped
@@ -126,6 +126,7 @@ def coadd(
     ny, nx = grid.shape
     data = np.zeros((ny, nx), np.float32)
     weight = np.zeros((ny, nx), np.float32)
+    flags = np.zeros((ny, nx), np.uint8)
     step = config.map_step_pix
     lost = np.zeros((-(-ny // step), -(-nx // step)), np.float32)
     maps = list(each(lambda layer: pixel_map(grid, layer.wcs, step), layers))
@@ -152,7 +153,7 @@ def coadd(
             fill_bad(image, bad, 8)
             lanczos_rows(
                 image, bad, variance, first, map_x, map_y, step, y0, table,
-                np.float32(config.max_bad), stack[k], weights[k],
+                np.float32(config.max_bad), stack[k], weights[k], flags[y0:y1],
             )  # fmt: skip
             factor = np.float32(layer.flux_factor)
             if factor != 1:
@@ -166,18 +167,30 @@ def coadd(
         if config.combine == "median":
             weighted_median(stack, weights, data[y0:y1], weight[y0:y1])
         else:
+            sigma = config.clip_sigma if config.combine == "clipped" else np.inf
             clipped_mean(
-                stack, weights, config.clip_sigma, config.clip_tolerance,
+                stack, weights, sigma, config.clip_tolerance,
                 data[y0:y1], weight[y0:y1], rejected,
             )  # fmt: skip
             given = weights.sum(axis=0)
             block_losses(given, weight[y0:y1], step, lost[y0 // step : -(-y1 // step)])
+        flags[y0:y1][(weight[y0:y1] == 0) & (flags[y0:y1] == 0)] = Bad.EDGE
         return int(rejected.sum()), int(np.count_nonzero(weights))
 
     for rejected, values in each(block, range(0, ny, rows)):
         n_used += (rejected, values)
     fraction = float(n_used[0] / n_used[1]) if n_used[1] else 0.0
-    return Coadd(data, weight, grid.wcs, len(layers), fraction, rejected=lost, rejected_side=step)
+    return Coadd(
+        data,
+        weight,
+        grid.wcs,
+        len(layers),
+        fraction,
+        rejected=lost,
+        rejected_side=step,
+        flags=flags,
+        pixel_scatter=pixel_scatter(),
+    )
 
 
 def _area(map_x, map_y, nodes: slice, step: int, y0: int, shape: tuple[int, int]) -> Image:
