@@ -428,7 +428,8 @@ class ChipRun:
         On the way each frame's background is fitted again, with the stars hidden.
         """
         config = self.config.artifacts
-        alone = len(self.used(tracks)) < 2
+        n_stacked = len(self.used(tracks))
+        alone = n_stacked < 2
 
         def find(k: int) -> tuple[Track, artifacts.Found]:
             track = self.fit(tracks[k], image)
@@ -441,7 +442,15 @@ class ChipRun:
                 else shallow.seen_by(track.frame.wcs, shape, track.flux_factor)
             )
             frame = artifacts.Compared(
-                data, bad, expected, spread, track.mask(0, shape[0]), track.noise, track.gain
+                data,
+                bad,
+                expected,
+                spread,
+                track.mask(0, shape[0]),
+                track.noise,
+                track.gain,
+                # The range of nine values of a stack of pixels of double size.
+                floor=4 * track.noise / masks.BIN / np.sqrt(n_stacked),
             )
             earlier = [
                 (j, seconds, tracks[j].cores)

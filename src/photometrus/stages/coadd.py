@@ -27,7 +27,7 @@ class CoaddConfig:
 
     combine: str = "clipped"  # or "mean", "median"
     clip_sigma: float = 4.0  # rejection limit in units of a value's own error
-    clip_tolerance: float = 0.3  # plus this fraction of the pixel's median: seeing varies
+    clip_tolerance: float = 1.0  # plus this fraction of the pixel's median: seeing varies
     max_bad: float = 0.25  # a resampled value with more of its weight on bad pixels is dropped
     map_step_pix: int = 16  # nodes of the coordinate map; bilinear in between
     block_mb: float = 96.0  # memory for one block of rows of all frames
