@@ -16,6 +16,7 @@ from judge.scene import build_scene
 from judge.shape import sharpness
 from judge.spurious import spurious
 from judge.stack import read_stack
+from judge.total import total_flux
 from judge.transient import transient
 from judge.truth import read_truth
 
@@ -39,13 +40,14 @@ def measure(
     scene = build_scene(read_stack(parent, chip), truth)
     verdicts = frame_verdicts(parent, chip)
     used = frames_used(scene.stack, truth, verdicts)
-    sharp = sharpness(scene, parent, used)
+    sharp = sharpness(scene, parent, used, verdicts)
     if np.isfinite(sharp["stack_arcsec"]):
         better = sharp["stack_arcsec"] / scene.stack.pixel_arcsec
         scene = replace(scene, fwhm_pix=better)
     lit = truth_mask(scene)
     ratio = significance(scene, lit)
     mask = not_empty(scene, lit, ratio)
+    sky = background(scene, mask)
     limits = depth(scene, mask, used)
     numbers: Numbers = {
         "coadd": scene.stack.path.name,
@@ -57,7 +59,8 @@ def measure(
         "photometry": photometry(scene, limits.get("limit_mag", 20.0)),
         "fwhm": sharp,
         "depth": limits,
-        "background": background(scene, mask),
+        "background": sky,
+        "total_flux": total_flux(scene, sky.get("median_adu", 0.0), used),
         "transient": transient(scene),
         "frames": frame_numbers(truth, verdicts, used),
         "spurious": spurious(scene, ratio),
