@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table
+from astropy.time import Time
 
 from helpers import Array, polynomial, to_plane
 from photometrus.errors import MissingInput
@@ -39,6 +40,11 @@ class Truth:
     def band(self) -> str:
         """The filter."""
         return self.exposures[0]["band"]
+
+    @property
+    def epoch_yr(self) -> float:
+        """Of the observation, Julian year."""
+        return float(Time(self.exposures[0]["date"]).jyear)
 
     @cached_property
     def mag(self) -> Array:
