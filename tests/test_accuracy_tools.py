@@ -61,6 +61,7 @@ def tan_wcs():
 def exposure(k, fwhm, bad):
     return {
         "num": 1599131 + 7 * k,
+        "date": "2024-06-06T16:10:00.000",
         "band": "J",
         "nframes": 7,
         "fwhm_px": fwhm,

@@ -1,5 +1,8 @@
 """What is in the stack and not in the sky."""
 
+from collections import Counter
+from collections.abc import Callable
+
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
@@ -8,11 +11,14 @@ from helpers import Array, Numbers
 from judge.empty import glow_arcsec
 from judge.scene import Scene, well_inside
 
+Why = Callable[[Array, Array], list[str]]
 
-def spurious(scene: Scene, ratio: Array, n_sigma: float = 5.0) -> Numbers:
+
+def spurious(scene: Scene, ratio: Array, why: Why, n_sigma: float = 5.0) -> Numbers:
     """Detections above `n_sigma` that no true source explains, and equally deep holes.
 
     ratio : float32 (ny, nx), signal to noise of the matched filter
+    why : gives the likely cause of each of the detections at pixels (x, y)
     """
     scale = scene.stack.pixel_arcsec
     size = 2 * int(np.ceil(scene.fwhm_pix)) + 1
@@ -36,9 +42,12 @@ def spurious(scene: Scene, ratio: Array, n_sigma: float = 5.0) -> Numbers:
             explained[i] = bool((gap < reach[others]).any())
         left = np.flatnonzero(~explained)
         left = left[np.argsort(-image[py[left], px[left]])]
+        words = why(px[left], py[left])
         numbers[f"n_{name}"] = len(left)
+        numbers[f"causes_of_{name}"] = dict(Counter(words).most_common())
         numbers[f"worst_{name}"] = [
-            [int(px[i]), int(py[i]), float(image[py[i], px[i]])] for i in left[:20]
+            [int(px[i]), int(py[i]), float(image[py[i], px[i]]), word]
+            for i, word in zip(left[:20], words, strict=False)
         ]
     area = (scene.stack.weight > 0.5 * np.median(scene.stack.weight[scene.stack.used])).sum()
     arcmin2 = float(area) * (scale / 60) ** 2
