@@ -9,10 +9,10 @@ from astropy.table import Table
 from photometrus.evidence import ChipEvidence, gather
 from photometrus.frame import ArrayPixels, Bad, Coadd, Frame, FrameInfo
 from photometrus.products import RampId
+from photometrus.stages.background import Background
 from photometrus.stages.coadd import common_grid
 from photometrus.stages.masks import StarMask
-from photometrus.stages.sky import Background
-from photometrus.track import Track, Verdict
+from photometrus.track import Track, Verdict, flagged_shares
 from photometrus.wcs import pointing_wcs
 
 SHAPE = (256, 320)
@@ -33,7 +33,8 @@ def track(k: int, n_bad_rows: int = 0) -> Track:
     mesh = (500 * (0.02 * x - 0.01 * y) + 3).astype(np.float32)
     frame = Frame(info, Header([("OBJNAME", "field1111")]), pixels,
                   pointing_wcs(1, (201.3, -0.52), 48.0))  # fmt: skip
-    return Track(frame, Background(500.0, mesh, 64))
+    columns, rows = np.zeros(SHAPE[1], np.float32), np.zeros(SHAPE[0], np.float32)
+    return Track(frame, Background(500.0, mesh, 64, columns, rows))
 
 
 def verdict(name: str, reason: str = "", *, lost: bool = False) -> Verdict:
@@ -77,6 +78,7 @@ def evidence(
         "noise_adu": 5.0, "n_matched": 400.0, "rms_arcsec": 0.11, "internal_rms_arcsec": 0.09,
         "masked_fraction": 0.2, "rejected_fraction": 0.0005,
     }  # fmt: skip
+    numbers |= {f"flagged_{name}": share for name, share in flagged_shares(tracks).items()}
     return gather(
         stack(), tracks, verdicts, table if catalog else table[:0], star_mask(),
         numbers=numbers, notes=notes,

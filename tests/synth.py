@@ -75,6 +75,12 @@ def pixels(data, bad=None) -> ArrayPixels:
     return ArrayPixels(data, np.zeros(data.shape, np.uint8) if bad is None else bad)
 
 
+def mask_of(hide):
+    """A mask from an image of what is hidden: a function of rows y0, y1."""
+    hide = hide.astype(np.uint8)
+    return lambda y0, y1: hide[y0:y1]
+
+
 def noisy(image, sigma: float, rs: np.random.RandomState):
     """float32 image with Gaussian noise."""
     return (image + rs.normal(0, sigma, image.shape)).astype(np.float32)

@@ -172,12 +172,12 @@ def test_chips_that_are_none(text):
 
 def test_options_are_laid_over_the_config(tmp_path):
     file = tmp_path / "prime.toml"
-    file.write_text("[sky]\nclip_sigma = 9.0\nmesh_pix = 64\n")
+    file.write_text("[sky]\nclip_sigma = 9.0\nsmooth_pix = 64\n")
     words = "-no_FF -no_shift -astromnet -parallel -keep final -no_compress -rot_val 50 -sigma 4"
     given = parse(*PIPELINE, *words.split(), "-config", str(file), "-catalog", "none")
     config = load(given["config"], overrides(COMMANDS["pipeline"].options, given))
     assert config.sky.clip_sigma == 4.0
-    assert config.sky.mesh_pix == 64
+    assert config.sky.smooth_pix == 64
     assert config.run.rotator_deg == 50.0
     assert not config.run.flat_field
     assert not config.run.search_pointing

@@ -9,10 +9,10 @@ from photometrus.errors import MissingInput, UsageError
 
 def test_defaults_file_and_options_in_this_order(tmp_path):
     path = tmp_path / "prime.toml"
-    path.write_text("[sky]\nclip_sigma = 5\nmesh_pix = 64\n[run]\nkeep = 'final'\n")
+    path.write_text("[sky]\nclip_sigma = 5\nsmooth_pix = 64\n[run]\nkeep = 'final'\n")
     config = load(path, {"sky": {"clip_sigma": 6.0}})
     assert config.sky.clip_sigma == 6.0  # the option
-    assert config.sky.mesh_pix == 64  # the file
+    assert config.sky.smooth_pix == 64  # the file
     assert config.run.keep == "final"
     assert config.sky.min_frames == Config().sky.min_frames  # the default
     assert Config().sky.clip_sigma != 6.0  # and nothing else has changed
@@ -78,9 +78,9 @@ def test_a_whole_number_serves_as_a_real_one():
 
 
 def test_a_chip_has_changes_of_its_own():
-    config = load(None, {"chip": {"3": {"sky": {"clip_sigma": 6.0}}}, "sky": {"mesh_pix": 64}})
+    config = load(None, {"chip": {"3": {"sky": {"clip_sigma": 6.0}}}, "sky": {"smooth_pix": 64}})
     assert config.for_chip(3).sky.clip_sigma == 6.0
-    assert config.for_chip(3).sky.mesh_pix == 64
+    assert config.for_chip(3).sky.smooth_pix == 64
     assert config.for_chip(1).sky.clip_sigma == Config().sky.clip_sigma
     assert config.sky.clip_sigma == Config().sky.clip_sigma
 

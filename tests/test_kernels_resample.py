@@ -48,12 +48,14 @@ def resample(data, map_x, map_y, shape, step, *, bad=None, weight=None, max_bad=
     bad = np.zeros(data.shape, np.uint8) if bad is None else bad
     weight = np.ones(data.shape, np.float32) if weight is None else weight
     out, out_w = np.full((2, *shape), np.nan, np.float32)
+    flags = np.zeros(shape, np.uint8)
     inputs = data, bad, weight, map_x, map_y
     with untouched(*inputs):
         lanczos_rows(
-            data, bad, weight, 0, map_x, map_y, step, 0, TABLE, np.float32(max_bad), out, out_w
-        )
-    return out, out_w
+            data, bad, weight, 0, map_x, map_y, step, 0, TABLE, np.float32(max_bad), out, out_w,
+            flags,
+        )  # fmt: skip
+    return out, out_w, flags
 
 
 UNIT = ((1, 0), (0, 1))
@@ -71,7 +73,7 @@ def test_the_table_holds_lanczos_weights():
 
 def test_the_identity_is_exact():
     data = np.random.RandomState(0).normal(0, 1, (21, 33))
-    out, weight = resample(data, *maps((21, 33), 16, UNIT, (0, 0)), (21, 33), 16)
+    out, weight, _ = resample(data, *maps((21, 33), 16, UNIT, (0, 0)), (21, 33), 16)
     inner = np.s_[2:-3, 2:-3]
     np.testing.assert_array_equal(out[inner], data.astype(np.float32)[inner])
     edge = np.ones((21, 33), bool)
@@ -86,7 +88,7 @@ def test_a_shift_equals_direct_evaluation(step):
     data = np.random.RandomState(1).normal(0, 1, (23, 31)).astype(np.float32)
     shape = (29, 37)
     shift = (-3 + 517 / PHASES, -2 + 1733 / PHASES)  # exactly on a phase of the table
-    out, weight = resample(data, *maps(shape, step, UNIT, shift), shape, step)
+    out, weight, _ = resample(data, *maps(shape, step, UNIT, shift), shape, step)
     want = np.array([[lanczos_at(data, x + shift[0], y + shift[1]) for x in range(shape[1])]
                      for y in range(shape[0])])  # fmt: skip
     np.testing.assert_array_equal(weight > 0, np.isfinite(want))
@@ -101,7 +103,7 @@ def test_rotation_flip_and_scale_equal_direct_evaluation():
     matrix = ((-0.97 * c, s), (s, 1.01 * c))
     shape, step = (45, 40), 8
     map_x, map_y = maps(shape, step, matrix, (49.3, 1.7))
-    out, weight = resample(data, map_x, map_y, shape, step)
+    out, weight, _ = resample(data, map_x, map_y, shape, step)
     n = 0
     for y, x in np.ndindex(shape):
         px = matrix[0][0] * x + matrix[0][1] * y + 49.3
@@ -121,7 +123,7 @@ def test_the_phase_is_rounded_to_the_nearest():
     data = np.random.RandomState(5).normal(0, 1, (12, 12)).astype(np.float32)
     for phase, nearest in ((700.3, 700), (700.7, 701), (PHASES - 0.4, PHASES)):
         shift = (3 + phase / PHASES, 3.0)
-        out, _ = resample(data, *maps((1, 1), 4, UNIT, shift), (1, 1), 4)
+        out, _, _ = resample(data, *maps((1, 1), 4, UNIT, shift), (1, 1), 4)
         want = lanczos_at(data, 3 + nearest / PHASES, 3.0)
         # One phase further it would be 1/2048 of a slope of about 1: 5e-4.
         assert out[0, 0] == pytest.approx(want, abs=1e-5)
@@ -134,7 +136,7 @@ def test_a_wave_comes_out_where_it_is(frequency):
     wave = 100 + 30 * np.cos(2 * np.pi * (kx * x + ky * y) + 0.3)
     shift = (0.37, -0.41)
     shape = (50, 50)
-    out, weight = resample(wave, *maps(shape, 16, UNIT, (5 + shift[0], 5 + shift[1])), shape, 16)
+    out, weight, _ = resample(wave, *maps(shape, 16, UNIT, (5 + shift[0], 5 + shift[1])), shape, 16)
     y, x = np.mgrid[:50, :50]
     phase = 2 * np.pi * (kx * (x + 5 + shift[0]) + ky * (y + 5 + shift[1])) + 0.3
     # Lanczos' response at that frequency and phase, minus 1, is its error per axis.
@@ -155,23 +157,25 @@ def test_rows_and_blocks_do_not_matter():
     bad = (rs.uniform(size=data.shape) < 0.02).astype(np.uint8)
     weight = rs.uniform(1, 2, data.shape).astype(np.float32)
     map_x, map_y = maps((48, 40), 16, ((0.99, 0.02), (-0.02, 1.0)), (3.1, 5.7))
-    whole, whole_w = resample(data, map_x, map_y, (48, 40), 16, bad=bad, weight=weight)
+    whole, whole_w, whole_flags = resample(data, map_x, map_y, (48, 40), 16, bad=bad, weight=weight)
     for y0, y1 in ((0, 16), (16, 48), (32, 48)):
         out, out_w = np.empty((2, y1 - y0, 40), np.float32)
+        flags = np.zeros((y1 - y0, 40), np.uint8)
         first, last = y0, min(70, y1 + 14)
         part = (read_only(a[first:last]) for a in (data, bad, weight))
         lanczos_rows(
-            *part, first, map_x, map_y, 16, y0, TABLE, np.float32(0.25), out, out_w
+            *part, first, map_x, map_y, 16, y0, TABLE, np.float32(0.25), out, out_w, flags
         )  # fmt: skip
         np.testing.assert_array_equal(out, whole[y0:y1])
         np.testing.assert_array_equal(out_w, whole_w[y0:y1])
+        np.testing.assert_array_equal(flags, whole_flags[y0:y1])
 
 
 def test_the_map_is_bilinear_between_its_nodes():
     data = np.add.outer(1000.0 * np.arange(40), np.arange(40.0))
     map_x = np.array([[5.0, 21.0], [7.0, 29.0]])
     map_y = np.array([[5.0, 6.0], [21.0, 30.0]])
-    out, weight = resample(data, map_x, map_y, (16, 16), 16)
+    out, weight, _ = resample(data, map_x, map_y, (16, 16), 16)
     for r, c in ((0, 0), (8, 8), (15, 3), (4, 12)):
         fy, fx = r / 16, c / 16
         corner = np.outer([1 - fy, fy], [1 - fx, fx])
@@ -188,7 +192,7 @@ def test_values_on_bad_pixels_are_dropped(max_bad):
     data = rs.normal(0, 1, (40, 40)).astype(np.float32)
     bad = (rs.uniform(size=data.shape) < 0.05).astype(np.uint8) * 4
     shift = (100 / PHASES, 900 / PHASES)
-    _, weight = resample(
+    _, weight, _ = resample(
         data, *maps((30, 30), 16, UNIT, (3 + shift[0], 3 + shift[1])), (30, 30), 16,
         bad=bad, max_bad=max_bad,
     )  # fmt: skip
@@ -209,7 +213,7 @@ def test_the_weight_is_that_of_the_nearest_pixel():
 
 
 def test_a_frame_smaller_than_the_kernel_gives_nothing():
-    out, weight = resample(np.ones((5, 40)), *maps((8, 8), 16, UNIT, (0, 0)), (8, 8), 16)
+    out, weight, _ = resample(np.ones((5, 40)), *maps((8, 8), 16, UNIT, (0, 0)), (8, 8), 16)
     assert not weight.any()
     assert not out.any()
 

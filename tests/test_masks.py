@@ -42,7 +42,8 @@ def scene(n=5, flux=20000.0, seed=0, spacing=45, factors=None):
 
 def test_the_shallow_stack_is_the_mean_and_its_weight_the_inverse_variance():
     layers, places = scene(6)
-    mean, weight, grid = shallow_stack(layers, CoaddConfig())
+    shallow = shallow_stack(layers, CoaddConfig())
+    mean, weight, grid = shallow.mean, shallow.weight, shallow.grid
     assert grid.wcs.pixel_scale_matrix[1, 1] * 3600 == pytest.approx(2 * 0.497)
     ra, dec = pixel_to_sky(layers[0].wcs, *places[0])
     gx, gy = sky_to_pixel(grid.wcs, ra, dec)
@@ -67,19 +68,19 @@ def test_the_shallow_stack_is_the_mean_and_its_weight_the_inverse_variance():
 def test_bad_pixels_and_flux_factors_are_taken_into_account():
     factors = [1.0, 0.5, 1.0, 0.7]
     layers, places = scene(4, factors=factors)
-    mean, weight, _ = shallow_stack(layers, CoaddConfig())
+    plain = shallow_stack(layers, CoaddConfig())
     # A frame of transparency 0.5 is doubled: its variance is four times as large.
-    assert weight.max() == pytest.approx(4 * sum(f**2 for f in factors) / NOISE**2, rel=1e-4)
+    assert plain.weight.max() == pytest.approx(4 * sum(f**2 for f in factors) / NOISE**2, rel=1e-4)
     bad = np.ones(SHAPE, np.uint8)
     dark, bright = (
         shallow_stack([*layers, layer(np.full(SHAPE, v, np.float32), layers[0].wcs, bad)],
                       CoaddConfig()) for v in (0, 1e6)
     )  # fmt: skip
-    np.testing.assert_array_equal(dark[0], bright[0])
-    np.testing.assert_array_equal(dark[1], bright[1])
+    np.testing.assert_array_equal(dark.mean, bright.mean)
+    np.testing.assert_array_equal(dark.weight, bright.weight)
     # With one layer more the grid's centre is another in the last digit: a position that lies on
     # the edge of a pixel may fall to its other side.
-    assert (bright[0] != mean).mean() < 1e-3
+    assert (bright.mean != plain.mean).mean() < 1e-3
 
 
 def test_threads_do_not_change_a_bit():
@@ -87,15 +88,15 @@ def test_threads_do_not_change_a_bit():
     one = shallow_stack(layers, CoaddConfig())
     with threads(3) as each:
         two = shallow_stack(layers, CoaddConfig(), each=each)
-    np.testing.assert_array_equal(one[0], two[0])
-    np.testing.assert_array_equal(one[1], two[1])
+    np.testing.assert_array_equal(one.mean, two.mean)
+    np.testing.assert_array_equal(one.weight, two.weight)
 
 
 def test_known_stars_are_hidden_in_every_frame():
     layers, places = scene(5)
-    mean, weight, grid = shallow_stack(layers, CoaddConfig())
-    with untouched(mean, weight):
-        found = find_stars(mean, weight, grid)
+    shallow = shallow_stack(layers, CoaddConfig())
+    with untouched(shallow.mean, shallow.weight):
+        found = find_stars(shallow)
     assert set(np.unique(found.mask)) == {0, 1}
     hidden = 0
     for one, (x, y) in zip(layers, places, strict=True):
@@ -122,7 +123,7 @@ def test_an_empty_field_is_hardly_hidden():
         layer(noisy(np.zeros(SHAPE), NOISE, rs), shifted(base, *rs.uniform(-8, 8, 2)))
         for _ in range(5)
     ]
-    found = find_stars(*shallow_stack(layers, CoaddConfig()))
+    found = find_stars(shallow_stack(layers, CoaddConfig()))
     # 2.5 sigma of a Gaussian: 0.6 % of the pixels, grown by 2 (25 pixels, clumped): below 15 %.
     assert found.fraction < 0.15
 
@@ -131,14 +132,14 @@ def test_a_crowded_field_is_not_hidden_beyond_the_cap():
     layers, _ = scene(3, spacing=9, flux=30000)
     stack = shallow_stack(layers, CoaddConfig())
     for cap in (0.6, 0.3):
-        found = find_stars(*stack, MaskConfig(max_fraction=cap))
+        found = find_stars(stack, MaskConfig(max_fraction=cap))
         assert 0.02 < found.fraction <= cap
-        assert found.mask[stack[1] > 0].mean() == pytest.approx(found.fraction)
+        assert found.mask[stack.weight > 0].mean() == pytest.approx(found.fraction)
 
 
 def test_outside_the_mask_nothing_is_hidden():
     layers, _ = scene(2)
-    _, _, grid = shallow_stack(layers, CoaddConfig())
+    grid = shallow_stack(layers, CoaddConfig()).grid
     everything = StarMask(np.ones(grid.shape, np.uint8), grid, 1.0)
     away = shifted(layers[0].wcs, 3600.0, 0.0)
     assert not everything.seen_by(away, SHAPE)(0, SHAPE[0]).any()

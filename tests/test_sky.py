@@ -1,4 +1,4 @@
-"""The sky: its image, its level and gradient, its holes."""
+"""The sky of a sequence: its image, its holes, how sure it is, and what a frame took for itself."""
 
 import tracemalloc
 from dataclasses import dataclass, replace
@@ -8,32 +8,17 @@ import pytest
 
 from photometrus.errors import TooFewFrames
 from photometrus.frame import Bad
-from photometrus.stages.sky import (
-    Background,
-    SkyConfig,
-    fill_sky,
-    fit_background,
-    flat_background,
-    hot_pixels,
-    make_sky,
-    no_mask,
-    smooth_mesh,
-)
+from photometrus.stages.background import flat_background
+from photometrus.stages.sky import SkyConfig, fill_sky, hot_pixels, make_sky, no_mask
 from photometrus.workers import threads
-from synth import lattice, noisy, pixels, star_image, untouched
+from synth import lattice, mask_of, noisy, pixels, star_image, untouched
 
 SHAPE = (260, 300)
-CONFIG = SkyConfig(mesh_pix=64)
+CONFIG = SkyConfig()
 Y, X = np.mgrid[: SHAPE[0], : SHAPE[1]]
 TRUE_SKY = 1 + 0.06 * (X / SHAPE[1] - 0.5) + 0.03 * np.cos(Y / 25.0)
 TRUE_SKY = TRUE_SKY / np.median(TRUE_SKY)
 NOISE = 4.0
-
-
-def mask_of(hide):
-    """A mask from an image of what is hidden."""
-    hide = hide.astype(np.uint8)
-    return lambda y0, y1: hide[y0:y1]
 
 
 def sequence(levels, rs, with_stars=True, seed=50):
@@ -61,7 +46,8 @@ def test_the_sky_is_recovered_behind_the_masks():
     rs = np.random.RandomState(0)
     frames, masks = sequence(LEVELS, rs)
     with untouched(*(f.data for f in frames), *(f.bad for f in frames)):
-        sky = make_sky(frames, levels_of(LEVELS), masks, CONFIG)
+        votes = make_sky(frames, levels_of(LEVELS), masks, CONFIG)
+    sky = votes.image
     assert sky.dtype == np.float32
     seen = np.isfinite(sky)
     assert seen.mean() > 0.99
@@ -75,14 +61,14 @@ def test_the_sky_is_recovered_behind_the_masks():
 def test_without_masks_the_clipping_takes_most_of_the_stars():
     rs = np.random.RandomState(0)
     frames, _ = sequence(LEVELS, rs)
-    sky = make_sky(frames, levels_of(LEVELS), [no_mask(SHAPE)] * 9, CONFIG)
+    sky = make_sky(frames, levels_of(LEVELS), [no_mask(SHAPE)] * 9, CONFIG).image
     # A fifth of the values has some star in it: the median moves up by less than half a sigma
     # of a frame, 0.2 %; of the stars' cores, of 300 %, nothing but where five coincide.
     assert 0 < (sky - TRUE_SKY).mean() < 0.002
     assert np.quantile(sky - TRUE_SKY, 0.999) < 0.02
     assert (sky - TRUE_SKY).max() < 0.3
     unclipped = replace(CONFIG, clip_sigma=1e9)
-    plain = make_sky(frames, levels_of(LEVELS), [no_mask(SHAPE)] * 9, unclipped)
+    plain = make_sky(frames, levels_of(LEVELS), [no_mask(SHAPE)] * 9, unclipped).image
     assert (sky - TRUE_SKY).mean() < 0.8 * (plain - TRUE_SKY).mean()
 
 
@@ -93,8 +79,8 @@ def test_a_frames_own_gradient_does_not_get_into_the_sky():
     for k in range(5):
         mesh = np.full((5, 5), 20.0 * k, np.float32)
         frames[k] = pixels(frames[k].data + np.float32(20 * k))
-        backgrounds[k] = Background(LEVELS[k], mesh, 64)
-    sky = make_sky(frames, backgrounds, masks, CONFIG)
+        backgrounds[k] = replace(flat_background(LEVELS[k], SHAPE, 64), mesh=mesh)
+    sky = make_sky(frames, backgrounds, masks, CONFIG).image
     # As above, with all nine: 0.17 % / sqrt(78000) is nothing; levels are exact.
     assert abs((sky - TRUE_SKY).mean()) < 1e-4
 
@@ -105,7 +91,7 @@ def test_a_nan_or_flagged_pixel_of_one_frame_leaves_the_others():
     frames[2].bad[10, 20], frames[2].data[10, 20] = Bad.UNSOLVED, 65535
     for frame in frames:
         frame.bad[30, 40] = Bad.DEAD
-    sky = make_sky(frames, levels_of([1000.0] * 5), masks, CONFIG)
+    sky = make_sky(frames, levels_of([1000.0] * 5), masks, CONFIG).image
     assert abs(sky[10, 20] - TRUE_SKY[10, 20]) < 5 * 0.004
     assert np.isnan(sky[30, 40])
     assert np.isnan(sky).sum() == 1
@@ -117,7 +103,7 @@ def test_columns_that_nobody_saw_are_nan_and_get_filled():
     hide = np.zeros(SHAPE, bool)
     hide[:, 100:102] = True
     hide[50:120, 150:220] = True
-    sky = make_sky(frames, levels_of([1000.0] * 4), [mask_of(hide)] * 4, CONFIG)
+    sky = make_sky(frames, levels_of([1000.0] * 4), [mask_of(hide)] * 4, CONFIG).image
     np.testing.assert_array_equal(np.isnan(sky), hide)
     with untouched(sky):
         full = fill_sky(sky)
@@ -132,11 +118,11 @@ def test_blocks_and_threads_do_not_change_a_bit():
     rs = np.random.RandomState(4)
     frames, masks = sequence(LEVELS, rs)
     whole = make_sky(frames, levels_of(LEVELS), masks, CONFIG)
-    small = SkyConfig(mesh_pix=64, block_mb=4 * 9 * SHAPE[1] * 17 / 1e6)
+    small = SkyConfig(block_mb=4 * 9 * SHAPE[1] * 17 / 1e6)
     with threads(3) as each:
-        np.testing.assert_array_equal(
-            make_sky(frames, levels_of(LEVELS), masks, small, each=each), whole
-        )
+        parts = make_sky(frames, levels_of(LEVELS), masks, small, each=each)
+    np.testing.assert_array_equal(parts.image, whole.image)
+    np.testing.assert_array_equal(parts.count, whole.count)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
@@ -194,106 +180,3 @@ def test_hot_and_dead_pixels_are_flagged_and_no_others():
         flags = hot_pixels(sky)
     # The limit is 8 sigma, so of 78000 good pixels none.
     np.testing.assert_array_equal(flags, want * np.uint8(Bad.HOT))
-
-
-def fitted(frame, start, mask=None, config=CONFIG, sky=TRUE_SKY):
-    sky = sky.astype(np.float32)
-    with untouched(frame.data, frame.bad, sky):
-        background, noise = fit_background(frame, sky, mask or no_mask(frame.shape), start, config)
-    left = frame.data.copy()
-    background.subtract(left, sky, 0)
-    return background, noise, left
-
-
-@pytest.mark.parametrize("start", [1000.0, 950.0, 800.0, 1200.0])
-def test_the_scale_is_found_from_a_wrong_start(start):
-    rs = np.random.RandomState(6)
-    frame = pixels(noisy(1000 * TRUE_SKY, NOISE, rs))
-    background, noise, left = fitted(frame, start)
-    # A cell's mean of 4096 pixels at 4 ADU is known to 0.06, their median over 20 cells to 0.02.
-    # A start that is wrong by 20 % leaves 200 ADU of sky, of which 3 % are structure, 2 ADU of
-    # that within the cells.
-    assert background.scale == pytest.approx(1000, abs=0.1 + 0.01 * abs(start - 1000))
-    far = max(abs(start - 1000) / 200, 0.02)
-    # What is left is flat, at zero: columns' means are known to 4 / sqrt(260) = 0.25, the
-    # smooth part of them (30 columns) to 0.05; the cell's structure is the 2 ADU of above.
-    smooth = left[:, :300].reshape(260, 10, 30).mean(axis=(0, 2))
-    assert np.abs(smooth).max() < 5 * 0.05 + 1.5 * far
-    assert noise == pytest.approx(NOISE, rel=0.03 + 0.12 * far)
-
-
-def test_a_gradient_is_found_and_taken_out():
-    rs = np.random.RandomState(7)
-    shape = (640, 640)
-    y, x = np.mgrid[:640, :640]
-    gradient = 30 * (x / 640 - 0.5) + 12 * np.sin(y / 200.0)
-    gradient -= np.median(gradient)
-    sky = np.ones(shape)
-    frame = pixels(noisy(1000 + gradient, NOISE, rs))
-    background, _, left = fitted(frame, 1000.0, sky=sky)
-    assert background.scale == pytest.approx(1000, abs=1.0)
-    # Inside: a cell's mean is known to 0.06; the filter over 3 x 3 cells and the curvature of the
-    # sine (12 / 200**2 * 64**2 / 4 = 0.3) are more.
-    inner = left[64:-64, 64:-64].reshape(16, 32, 16, 32).mean(axis=(1, 3))
-    assert np.abs(inner).max() < 0.7
-    # At the edge the mesh is level from the last cell's centre: 32 pixels of 30 / 640 per pixel
-    # and the median filter's half cell as much.
-    assert np.abs(left[:, :4].mean()) < 64 * 30 / 640
-
-
-def test_masked_stars_do_not_raise_the_background():
-    rs = np.random.RandomState(8)
-    x, y = lattice(SHAPE, 20, 5, rs)
-    stars = star_image(SHAPE, x, y, 20000, 4.0)
-    frame = pixels(noisy(1000 * TRUE_SKY + stars, NOISE, rs))
-    _, noise, left = fitted(frame, 1000.0, mask_of(stars > 0.2))
-    hidden = stars > 0.2
-    # 4096 pixels of a cell, half of them hidden: 4 / sqrt(2000) = 0.09; stars outside the mask
-    # below 0.2.
-    assert abs(left[~hidden].mean()) < 0.3
-    assert noise == pytest.approx(NOISE, rel=0.05)
-    _, _, bare = fitted(frame, 1000.0)
-    assert bare[~hidden].mean() < -0.5  # what the mask is for: stars' wings would be subtracted
-
-
-def test_a_frame_without_any_sky_keeps_its_start():
-    frame = pixels(np.zeros(SHAPE), np.ones(SHAPE, np.uint8))
-    background, noise = fit_background(
-        frame, TRUE_SKY.astype(np.float32), no_mask(SHAPE), 700.0, CONFIG
-    )
-    assert background.scale == 700
-    assert not background.mesh.any()
-    assert np.isnan(noise)
-
-
-@pytest.mark.parametrize("shape", [(64, 64), (65, 70), (129, 258), (70, 3)])
-def test_odd_sizes(shape):
-    rs = np.random.RandomState(9)
-    frame = pixels(noisy(np.full(shape, 500.0), 1.0, rs))
-    background, _, left = fitted(frame, 480.0, sky=np.ones(shape))
-    assert background.scale == pytest.approx(500, abs=1)
-    assert abs(left.mean()) < 0.5
-
-
-def test_cells_without_sky_are_filled_from_their_neighbours():
-    values = np.add.outer(np.arange(7.0), 2 * np.arange(8.0)).astype(np.float32)
-    count = np.full(values.shape, 1000, np.int32)
-    count[3, 4], values[3, 4] = 10, 999
-    count[0, 0], values[0, 0] = 0, np.nan
-    with untouched(values, count):
-        out = smooth_mesh(values, count, SkyConfig(mesh_filter=1))
-    good = np.ones(values.shape, bool)
-    good[3, 4] = good[0, 0] = False
-    np.testing.assert_allclose(out[good], values[good])
-    assert out[3, 4] == pytest.approx(11, abs=1.0)
-    assert 0 < out[0, 0] < 4
-    assert not smooth_mesh(values, np.zeros_like(count)).any()
-
-
-def test_subtracting_writes_only_into_the_rows_it_got():
-    sky = np.ones((40, 30), np.float32)
-    background = Background(10.0, np.full((3, 2), 2, np.float32), 16)
-    rows = np.full((7, 30), 13, np.float32)
-    with untouched(sky, background.mesh):
-        background.subtract(rows, sky, 33)
-    assert (rows == 1).all()

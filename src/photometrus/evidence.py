@@ -13,8 +13,8 @@ from astropy.wcs import WCS
 from photometrus.frame import Coadd, Image
 from photometrus.kernels.blocks import block_means
 from photometrus.kernels.mesh import cell_modes
+from photometrus.stages.background import Background
 from photometrus.stages.masks import StarMask
-from photometrus.stages.sky import Background
 from photometrus.track import Track, Verdict
 
 PICTURE_PIXELS = 750

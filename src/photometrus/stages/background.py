@@ -19,8 +19,8 @@ Mask = Callable[[int, int], Flags]
 """Rows y0 to y1 of a mask, uint8, not 0 where a star is."""
 
 SMOOTH_CHANNELS = 10.0
-"""Penalty on the curvature of what is smooth over the channels: half of a wave of eleven channels
-is taken for airglow, shorter ones for the channels' own."""
+"""Penalty on the curvature of what is smooth over the channels: in three rounds half of a wave of
+sixteen channels is taken for airglow, shorter ones for the channels' own."""
 MIN_CHANNELS = 6
 """With fewer (a window of the chip) airglow and channels cannot be told apart."""
 MIN_ROW_EXCESS = 0.1
@@ -139,8 +139,9 @@ def channel_offsets(
     """The offset of each column of cells that its readout channel has: float64 (gx,), ADU.
 
     values : float32 (gy, gx), levels of the cells; count : how many pixels made each
-    A plane with curvature is taken out, the median over a channel's cells is its level, and what
-    is smooth from channel to channel is left to the mesh (Whittaker 1923). 0 for fewer than
+    A plane with curvature is taken out (a cubic along the channels, whose ends would bend else),
+    the median over a channel's cells is its level, and what is smooth from channel to channel is
+    left to the mesh (Whittaker 1923). 0 for fewer than
     MIN_CHANNELS channels, or cells that do not fit into them.
     """
     per_channel, rest = divmod(CHANNEL_PIXELS, config.mesh_pix)
@@ -151,7 +152,7 @@ def channel_offsets(
         return np.zeros(gx)
     channel = np.arange(gx) // per_channel
     y, x = np.meshgrid(np.linspace(-1, 1, gy), np.linspace(-1, 1, gx), indexing="ij")
-    design = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
+    design = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y, x**3], axis=-1)
     offsets = np.zeros(n)
     for _ in range(3):
         flat = np.where(good, values - offsets[channel], np.nan)

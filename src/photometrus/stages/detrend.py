@@ -11,7 +11,7 @@ from scipy import ndimage
 from photometrus.errors import TooFewFrames
 from photometrus.frame import NO_MARKS, Bad, Flags, Image, Marks, Pixels
 from photometrus.instrument import BORDER_PIXELS, UNSOLVED_LIMIT_ADU
-from photometrus.kernels.combine import clipped_average
+from photometrus.kernels.combine import clipped_average, clipped_median
 from photometrus.kernels.detrend import calibrate
 from photometrus.kernels.mesh import add_mesh_rows, cell_modes
 from photometrus.stages.background import BackgroundConfig, smooth_mesh
@@ -135,15 +135,24 @@ def flat_bad_pixels(response: Image, config: FlatConfig = FlatConfig()) -> Flags
     return np.where(good, 0, Bad.DEAD).astype(np.uint8)
 
 
-def _combine(layers: Sequence[Callable[[int, int], Image]], shape: tuple[int, int], sigma: float):
-    """Clipped mean of images that give their rows on demand, block by block."""
+def _combine(
+    layers: Sequence[Callable[[int, int], Image]],
+    shape: tuple[int, int],
+    sigma: float,
+    *,
+    average: bool = True,
+) -> Image:
+    """Clipped mean (or median) of images that give their rows on demand, block by block."""
     out = np.empty(shape, np.float32)
     count = np.empty(shape, np.uint16)
     rows = max(1, int(2e8 // (4 * len(layers) * shape[1])))
     for y0 in range(0, shape[0], rows):
         y1 = min(shape[0], y0 + rows)
         stack = np.stack([layer(y0, y1) for layer in layers])
-        clipped_average(stack, sigma, 5, out[y0:y1], count[y0:y1], np.zeros(2))
+        if average:
+            clipped_average(stack, sigma, 5, out[y0:y1], count[y0:y1], np.zeros(2))
+        else:
+            clipped_median(stack, sigma, 5, out[y0:y1], count[y0:y1])
     return out
 
 
@@ -222,7 +231,7 @@ def shaped(light: Image, clean: Image, config: FlatConfig = FlatConfig()) -> Ima
 def make_sky_flat(frames: Sequence[Pixels], config: FlatConfig = FlatConfig()) -> Flat:
     """A flat from dithered science frames: the fallback when there are no FLAT ramps.
 
-    The sky's own colour and gradient get into it; stars are rejected by the clipping.
+    The sky's own colour and gradient get into it; stars are rejected by clipping and median.
     Frames without light are left out. Raises TooFewFrames for fewer than 3 frames: the stars would
     stay in.
     """
@@ -238,7 +247,8 @@ def make_sky_flat(frames: Sequence[Pixels], config: FlatConfig = FlatConfig()) -
         return data / np.float32(value)
 
     layers = [partial(layer, frame, value) for frame, value in lit]
-    combined = _combine(layers, frames[0].shape, min(config.clip_sigma, 2.5))
+    sigma = min(config.clip_sigma, 2.5)
+    combined = _combine(layers, frames[0].shape, sigma, average=False)
     return finish_flat(combined, f"{len(lit)} science frames", config)
 
 
