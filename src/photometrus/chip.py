@@ -29,20 +29,22 @@ from photometrus.kernels.resample import fill_bad
 from photometrus.netrefine import refine_coadd
 from photometrus.optics import FieldFit, field_fit
 from photometrus.products import Products, RampId
-from photometrus.reference import at_epoch
+from photometrus.reference import at_epoch, match_catalog
 from photometrus.selection import by_header, is_included
 from photometrus.stackfiles import StackFiles
 from photometrus.stages import artifacts, astrometry, detrend, masks, sky
 from photometrus.stages.background import Mask, fit_background, flat_background
 from photometrus.stages.coadd import Layer, coadd, common_grid
-from photometrus.stages.quality import reject, relative_fluxes
+from photometrus.stages.quality import area_slope, reject, relative_fluxes
 from photometrus.stages.sources import find_sources, seeing_and_ellipticity
 from photometrus.track import ChipResult, Track, Verdict, flagged_shares, judged
-from photometrus.wcs import pointing_wcs
+from photometrus.wcs import pixel_areas, pointing_wcs
 from photometrus.workers import Each, try_each
 
 log = logging.getLogger(__name__)
 
+SURE_SIGMA = 3.0
+"""What the stars say against the usual must be so significant."""
 MAX_BAD_FRACTION = 0.5
 """A frame with more unusable pixels is not a frame."""
 
@@ -118,6 +120,7 @@ class ChipRun:
         first_sky, tracks = self.first_sky(tracks)
         tracks = self.find_stars(tracks, first_sky)
         tracks, catalog = self.solve(tracks)
+        self.choose_pixel_area(tracks, catalog)
         self.judge(tracks)
         tracks, hidden, shallow = self.hide_stars(tracks, first_sky)
         tracks = self.mark_artifacts(tracks, first_sky, shallow)
@@ -357,6 +360,32 @@ class ChipRun:
         self.progress(f"C{self.chip} astrometry", 1, 1)
         return out, catalog
 
+    def choose_pixel_area(self, tracks: list[Track], catalog: Table | None) -> None:
+        """Whether the flat holds the area of the pixels: by the stars, when they are sure."""
+        if self.config.coadd.pixel_area != "auto" or catalog is None:
+            return
+        parts = []
+        for k, track in enumerate(tracks):
+            stars = track.sources[(track.sources["flags"] == 0) & (track.sources["snr"] > 20)]
+            i, j = match_catalog(stars, catalog, track.frame.wcs, 1.0)
+            x, y = np.asarray(stars["x"])[i], np.asarray(stars["y"])[i]
+            mag, flux = np.asarray(catalog["mag"])[j], np.asarray(stars["flux"])[i]
+            area = pixel_areas(track.frame.wcs, x, y)
+            parts.append(np.stack([j, np.full(i.size, k), mag, flux, area]))
+        star, frame, mag, flux, area = np.concatenate(parts, axis=1)
+        known = np.isfinite(mag) & (flux > 0)
+        slope, error = area_slope(
+            star[known].astype(int), frame[known].astype(int), mag[known], flux[known], area[known]
+        )
+        self.measured["area_slope"], self.measured["area_slope_error"] = slope, error
+        if slope + 0.5 > SURE_SIGMA * error:
+            self.note(
+                f"the stars' fluxes do not fall with the area of their pixels (slope {slope:.2f} "
+                f"+- {error:.2f}, -1 expected): the flat does not hold it, resampling conserves flux"
+            )
+            coadd_config = replace(self.config.coadd, pixel_area="jacobian")
+            self.config = replace(self.config, coadd=coadd_config)
+
     def reference_catalog(self, tracks: list[Track]) -> Table | None:
         """The reference catalogue at the epoch of observation; None, with a note, without one."""
         info = tracks[0].frame.info
@@ -489,9 +518,10 @@ class ChipRun:
 
     def final_sky(self, tracks: list[Track]) -> tuple[sky.Sky, list[Track]]:
         """The sky with stars and artifacts hidden, and each frame's background against it."""
-        good = self.used(tracks)
-        # A frame too bad for the stack may still vote for the sky when there are few.
-        voters = good if len(good) >= self.config.sky.min_frames else tracks
+        voters = self.used(tracks)
+        if len(voters) < self.config.sky.enough_frames:
+            # A frame too bad for the stack still saw the sky.
+            voters = [track for track in tracks if not self.verdicts[track.name].lost]
         votes = self.make_sky(voters, [track.mask for track in voters], average=True)
         final = sky.settle(votes) if votes.noise > 0 else sky.Sky(sky.fill_sky(votes.image))
         names = {track.name for track in voters} if final.share is not None else set()

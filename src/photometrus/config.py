@@ -89,7 +89,7 @@ CHOICES = {
     "run.engine": ("native", "astromatic"),
     "run.keep": ("all", "final"),
     "coadd.combine": ("clipped", "mean", "median"),
-    "coadd.pixel_area": ("flat", "jacobian"),
+    "coadd.pixel_area": ("auto", "flat", "jacobian"),
 }
 
 

@@ -54,6 +54,39 @@ def relative_fluxes(catalogs: Sequence[Table], stars: Sequence[np.ndarray]) -> n
     return np.where(known, np.exp(offset), np.nan)
 
 
+def area_slope(
+    star: np.ndarray, frame: np.ndarray, mag: np.ndarray, flux: np.ndarray, area: np.ndarray
+) -> tuple[float, float]:
+    """How the stars' fluxes follow the area of the pixels they fall on: (slope, its error).
+
+    star, frame : int (n,), which catalogue star and which frame a measurement is of
+    mag : of the catalogue; flux : measured, ADU; area : of the pixels there, any unit
+    -1: the flat holds the pixels' area, and the frames are surface brightness; 0: it does not, and
+    the frames are flux per pixel. NaN for fewer than 20 stars. Errors of the catalogue and colours
+    are the same in all frames: a star counts once.
+    """
+    zero = mag + 2.5 * np.log10(flux)
+    for k in np.unique(frame):
+        zero[frame == k] -= np.median(zero[frame == k])
+    names, which = np.unique(star, return_inverse=True)
+    if names.size < 20:
+        return float("nan"), float("nan")
+    count = np.bincount(which)
+    y = np.bincount(which, zero) / count
+    x = np.bincount(which, 2.5 * np.log10(area)) / count
+    design = np.stack([np.ones_like(x), x - x.mean()], axis=1)
+    weight = np.ones_like(y)
+    for _ in range(10):
+        normal = design.T @ (design * weight[:, None])
+        terms = np.linalg.solve(normal, design.T @ (weight * y))
+        left = y - design @ terms
+        scatter = 1.4826 * float(np.median(np.abs(left))) + 1e-9
+        # Variable stars, galaxies and blends are no outliers of the pixels (Tukey's biweight).
+        weight = np.clip(1 - (left / (4.7 * scatter)) ** 2, 0, None) ** 2
+    error = scatter * np.sqrt(np.linalg.inv(design.T @ (design * weight[:, None]))[1, 1])
+    return float(terms[1]), float(error)
+
+
 def reject(qualities: Sequence[Quality], config: CoaddConfig = CoaddConfig()) -> list[str]:
     """For each frame why the stack is better without it; an empty string for those it needs.
 

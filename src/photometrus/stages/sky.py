@@ -23,6 +23,7 @@ class SkyConfig:
 
     clip_sigma: float = 3.0  # rejection among the frames, in units of the pixel's scatter
     min_frames: int = 3  # fewer cannot tell stars from sky
+    enough_frames: int = 12  # with fewer in the stack, those that were left out vote, too
     min_votes: int = 3  # frames that must have seen sky at a pixel (2 of fewer than six frames)
     block_mb: float = 96.0  # memory for one block of rows of all frames
     smooth_pix: int = 32  # cell of the smooth sky, which fills what no frame saw
