@@ -381,7 +381,7 @@ class ChipRun:
         if slope + 0.5 > SURE_SIGMA * error:
             self.note(
                 f"the stars' fluxes do not fall with the area of their pixels (slope {slope:.2f} "
-                f"+- {error:.2f}, -1 expected): the flat does not hold it, resampling conserves flux"
+                f"+- {error:.2f}, not -1): the flat does not hold it, resampling conserves flux"
             )
             coadd_config = replace(self.config.coadd, pixel_area="jacobian")
             self.config = replace(self.config, coadd=coadd_config)
