@@ -19,15 +19,17 @@ from threadpoolctl import threadpool_limits
 
 from photometrus import astromatic, intermediate, ladder
 from photometrus.config import Config
+from photometrus.distortion import Distortion
+from photometrus.distortion_store import DistortionStore, store_folder
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, TooFewFrames
 from photometrus.evidence import gather
 from photometrus.flats import Flats
 from photometrus.frame import Coadd, Frame, Image, Progress, Quality, no_progress
-from photometrus.instrument import BORDER_PIXELS, PIXEL_SCALE_ARCSEC
+from photometrus.instrument import BORDER_PIXELS, PIXEL_SCALE_ARCSEC, night_of
 from photometrus.io import fitsfile
 from photometrus.kernels.resample import fill_bad
 from photometrus.netrefine import refine_coadd
-from photometrus.optics import FieldFit, field_fit
+from photometrus.optics import FieldFit, field_fit, shared_factors
 from photometrus.products import Products, RampId
 from photometrus.reference import at_epoch, match_catalog
 from photometrus.selection import by_header, is_included
@@ -107,7 +109,7 @@ class ChipRun:
     ramps: list[RampId]
     shared: FieldFit | None = None
     field_fit: FieldFit | None = None
-    residuals: Table = field(default_factory=Table)
+    joint: astrometry.JointSolution | None = None
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict)
@@ -335,20 +337,25 @@ class ChipRun:
             )
             config = replace(config, astrometry=astrometry.stiff(config.astrometry))
         bases = ladder.bases(placed, self.shared, config)
-        joint = astrometry.solve_jointly(
+        store = self.distortion_store(placed)
+        self.joint = joint = astrometry.solve_jointly(
             [track.sources for track in placed],
             ladder.first_solutions(placed, bases, stars, config),
             bases,
             self.chip,
             catalog,
             config.astrometry,
+            self.stored(store),
         )
+        if joint.contradiction:
+            self.note(f"the stored distortion was not used: {joint.contradiction}")
         if catalog is not None and placed[0].placement is not None:
             angle = placed[0].placement.rotator_deg
             self.field_fit = field_fit(
                 self.chip, bases[0], *joint.correction, angle, joint.n_reference
             )
-        self.residuals = joint.residuals
+            if self.shared is None and astrometry.worth_keeping(joint, config.astrometry):
+                store.keep(joint.distortion, joint.n_reference, alone=bool(joint.contradiction))
         transparency = relative_fluxes([track.sources for track in placed], joint.stars)
         out = []
         for k, track in enumerate(placed):
@@ -385,6 +392,24 @@ class ChipRun:
             )
             coadd_config = replace(self.config.coadd, pixel_area="jacobian")
             self.config = replace(self.config, coadd=coadd_config)
+    def distortion_store(self, tracks: list[Track]) -> DistortionStore:
+        """What is stored of this chip's distortion, seen from these frames."""
+        return DistortionStore(
+            folder=store_folder(self.config.input.distortion_dir),
+            band=self.products.band,
+            chip=self.chip,
+            night=night_of(tracks[0].frame.info.begin_mjd),
+            ramps=tuple(track.name for track in tracks),
+            degree=astrometry.degree(self.config.astrometry),
+        )
+
+    def stored(self, store: DistortionStore) -> Distortion | None:
+        """What other nights say of the distortion, about the templates that are used."""
+        found = store.stored()
+        if found is None or self.shared is None:
+            return found
+        # The templates have what all chips share in them already.
+        return found.relative_to(shared_factors(self.chip, self.shared))
 
     def reference_catalog(self, tracks: list[Track]) -> Table | None:
         """The reference catalogue at the epoch of observation; None, with a note, without one."""
@@ -416,7 +441,7 @@ class ChipRun:
             if reason and is_included(track.frame.info.ramp, self.config.select):
                 self.note(f"{track.name} is in the stack, as -include wants, though {reason}")
                 reason = ""
-            lost = not reason and track.frame.solution.level == "shift"
+            lost = not reason and track.frame.solution.level == "pointing"
             if lost:
                 reason = f"astrometry: {track.frame.solution.reason}"
             self.verdicts[track.name] = replace(
@@ -643,7 +668,7 @@ class ChipRun:
             result,
             tracks,
             done.verdicts,
-            self.residuals,
+            self.joint.residuals if self.joint is not None else Table(),
             stars,
             numbers=done.numbers,
             notes=done.notes,

@@ -35,6 +35,7 @@ class Verdict:
     noise_adu: float = float("nan")
     transparency: float = float("nan")
     level: str = ""
+    level_reason: str = ""
     n_matched: int = 0
     rms_arcsec: float = float("nan")
     internal_rms_arcsec: float = float("nan")
@@ -121,6 +122,7 @@ def judged(frame: Frame, *, used: bool, reason: str) -> Verdict:
         noise_adu=quality.noise_adu,
         transparency=quality.transparency,
         level=solution.level,
+        level_reason=solution.reason,
         n_matched=solution.n_matched,
         rms_arcsec=solution.rms_arcsec,
         internal_rms_arcsec=solution.internal_rms_arcsec,
