@@ -17,8 +17,8 @@ from judge.truth import Truth
 PERSISTENCE_PIX = 4.0
 GLOW = 1.5
 """Of how far a saturated star's light reaches."""
-ALONE_SIGMA = 2.5
-"""A detection is one frame's when the others together see less than this."""
+ALONE_SIGMA = 4.0
+"""A detection is one frame's when that one sees so much more of it than the median frame."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,24 +56,23 @@ def causes(
     bad = bad_pixels(truth_dir, truth)
     sigma = np.array([one.sigma for one in stacked])
     strongest = np.argmax(sigma, axis=0)
-    rest = (sigma.sum(axis=0) - sigma.max(axis=0)) / np.sqrt(max(1, len(stacked) - 1))
+    alone = sigma.max(axis=0) - np.median(sigma, axis=0) > ALONE_SIGMA
     bright = np.flatnonzero(truth.mag < truth.saturation_mag)
     reach = GLOW * glow_arcsec(truth.mag[bright]) / scene.stack.pixel_arcsec
     found = []
     for i in range(len(px)):
         frame = stacked[strongest[i]]
         gap = np.hypot(scene.x[bright] - px[i], scene.y[bright] - py[i])
-        alone = rest[i] < ALONE_SIGMA
-        if alone and frame.name in trails:
+        if alone[i] and frame.name in trails:
             found.append("satellite")
         elif afterglow(looks, frame, i):
             found.append("persistence")
-        elif alone and bad is not None and near_bad(bad, frame.x[i], frame.y[i]):
+        elif alone[i] and bad is not None and near_bad(bad, frame.x[i], frame.y[i]):
             found.append("bad pixel")
         elif (gap < reach).any():
             found.append("saturated star")
         else:
-            found.append("one frame" if alone else "all frames")
+            found.append("one frame" if alone[i] else "all frames")
     return found
 
 

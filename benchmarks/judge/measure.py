@@ -54,6 +54,7 @@ def measure(
     mask = not_empty(scene, lit, ratio)
     sky = background(scene, mask)
     limits = depth(scene, mask, used)
+    why = partial(causes, scene, parent, Path(truth_dir), used)
     numbers: Numbers = {
         "coadd": scene.stack.path.name,
         "chip": chip,
@@ -68,7 +69,7 @@ def measure(
         "total_flux": total_flux(scene, sky.get("median_adu", 0.0), used),
         "transient": transient(scene),
         "frames": frame_numbers(truth, verdicts, used),
-        "spurious": spurious(scene, ratio, partial(causes, scene, parent, Path(truth_dir), used)),
+        "spurious": spurious(scene, ratio, lit, why),
     }
     if reference is not None:
         numbers["reference"] = against_reference(scene, Path(reference))
