@@ -444,7 +444,7 @@ def test_memory_does_not_grow_with_the_number_of_frames():
     config = replace(CONFIG, block_mb=6.0)
     peak_mb(2, config, size)
     few, many = peak_mb(10, config, size), peak_mb(40, config, size)
-    # Stack, weight and flags: 2 * 1.2 + 0.3 MB, the block 6 MB, one frame's rows below 1 MB; the coordinate
-    # maps: 2 * 8 bytes per 16 x 16 pixels, 0.02 MB a frame.
+    # Stack, weight and flags: 2 * 1.2 + 0.3 MB, the block 6 MB, one frame's rows below 1 MB; the
+    # coordinate maps: 2 * 8 bytes per 16 x 16 pixels, 0.02 MB a frame.
     for n, peak in ((10, few), (40, many)):
         assert peak < 2.7 + 6 + 1.5 + 0.03 * n

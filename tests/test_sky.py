@@ -9,7 +9,7 @@ import pytest
 from photometrus.errors import TooFewFrames
 from photometrus.frame import Bad
 from photometrus.stages.background import flat_background
-from photometrus.stages.sky import SkyConfig, fill_sky, hot_pixels, make_sky, no_mask
+from photometrus.stages.sky import Sky, SkyConfig, fill_sky, hot_pixels, make_sky, no_mask, settle
 from photometrus.workers import threads
 from synth import lattice, mask_of, noisy, pixels, star_image, untouched
 
@@ -180,3 +180,145 @@ def test_hot_and_dead_pixels_are_flagged_and_no_others():
         flags = hot_pixels(sky)
     # The limit is 8 sigma, so of 78000 good pixels none.
     np.testing.assert_array_equal(flags, want * np.uint8(Bad.HOT))
+
+
+# ---------------------------------------------------------------- the final sky
+
+N = 9
+FLAT_SKY = 1 + 0.02 * (X / SHAPE[1] - 0.5)
+UNCLIPPED = SkyConfig(clip_sigma=9.0)  # clipping is tested elsewhere: here all have a vote
+
+
+def votes_of(flat_noise, rs, n_more=0, config=UNCLIPPED):
+    """The votes of nine frames of level 1000; all frames (`n_more` of them do not vote); truth."""
+    truth = FLAT_SKY * rs.normal(1, flat_noise, SHAPE)
+    frames = [pixels(noisy(1000 * truth, NOISE, rs)) for _ in range(N + n_more)]
+    backgrounds = levels_of([1000.0] * N)
+    votes = make_sky(frames[:N], backgrounds, [no_mask(SHAPE)] * N, config, average=True)
+    return votes, frames, truth
+
+
+def test_the_votes_know_the_noise_of_one_frame():
+    votes, _, truth = votes_of(0.01, np.random.RandomState(60))
+    # 78000 pixels with 8 degrees of freedom each: 0.09 %. Nine sigma of a width known from so few
+    # values take one value in 10000.
+    assert votes.noise == pytest.approx(0.004, rel=0.005)
+    error = (votes.image - truth).std()
+    assert error == pytest.approx(0.004 / np.sqrt(N), rel=0.01)
+    # What clipping at 3 sigma costs: the width of nine values is known to a fourth, so that 2.6 %
+    # of the good ones are beyond, the noise comes out smaller and the mean's error larger.
+    clipped, _, truth = votes_of(0.01, np.random.RandomState(60), config=CONFIG)
+    assert clipped.count.mean() / N > 0.965
+    assert votes.noise * 0.92 < clipped.noise < votes.noise
+    assert (clipped.image - truth).std() < 1.07 * error
+
+
+@pytest.mark.parametrize("flat_noise", [0.0, 0.0005, 0.0013, 0.01])
+def test_a_settled_sky_is_never_worse_than_the_mean(flat_noise):
+    votes, _, truth = votes_of(flat_noise, np.random.RandomState(61))
+    mean = votes.image.copy()
+    sky = settle(votes)
+    error = 0.004 / np.sqrt(N)
+    assert (mean - truth).std() == pytest.approx(error, rel=0.01)
+    off = (sky.image - truth).std()
+    # The best linear estimate has the error e s / sqrt(e^2 + s^2). Pixels beyond three sigma are
+    # believed: of a Gaussian's variance they hold 2.9 %, so 0.17 e more; the cells of 32 x 32, rows
+    # and columns are known to 1/32 and 1/16 of e: 0.1 e, all in squares.
+    best = error * flat_noise / np.hypot(error, flat_noise)
+    assert off < 1.05 * np.sqrt(best**2 + (0.17**2 + 0.1**2) * error**2)
+    assert off < 1.01 * (mean - truth).std()
+
+
+def test_noise_of_subtracted_frames_is_their_own_with_a_perfect_flat():
+    votes, frames, _ = votes_of(0.0, np.random.RandomState(62), n_more=4)
+    mean = votes.image.copy()
+    sky = settle(votes)
+    others = np.array([frame.data for frame in frames[N:]])
+    # A mean of nine adds 1/9 of the variance, the settled sky next to nothing. (312000 values:
+    # 0.13 %.)
+    assert (others - 1000 * mean).std() == pytest.approx(NOISE * np.sqrt(1 + 1 / N), rel=0.006)
+    assert (others - 1000 * sky.image).std() == pytest.approx(NOISE, rel=0.006)
+
+
+@pytest.mark.parametrize("flat_noise", [0.0, 0.0013, 0.01])
+def test_given_back_their_vote_voters_have_the_noise_of_the_others(flat_noise):
+    # Of voters a sky of all the votes takes more than of others: (d - mean) is (n - 1) / n of the
+    # difference to the mean without d. Given back it is that difference.
+    votes, frames, _ = votes_of(flat_noise, np.random.RandomState(63), n_more=N)
+    sky = settle(votes)
+    nothing = np.zeros(SHAPE, np.uint8)
+    spread = []
+    for k, frame in enumerate(frames):
+        left, bad = frame.rows(0, SHAPE[0])
+        left -= 1000 * sky.image
+        if k < N:
+            for y0 in range(0, SHAPE[0], 100):
+                y1 = min(SHAPE[0], y0 + 100)
+                sky.give_back(left[y0:y1], bad[y0:y1], nothing[y0:y1], y0)
+        spread.append(left.std())
+    voters, others = np.mean(spread[:N]), np.mean(spread[N:])
+    # The sky that a voter is left with is of the eight others, that of the others of nine; both
+    # count by w. Each from 700000 values: 0.09 %, their ratio 0.12 %; three of it.
+    w = flat_noise**2 / (flat_noise**2 + 0.004**2 / N)
+    ratio = np.sqrt((1 + w**2 / (N - 1)) / (1 + w**2 / N))
+    assert voters / others == pytest.approx(ratio, abs=0.0036)
+
+
+def test_flux_that_its_own_vote_took_is_given_back():
+    rs = np.random.RandomState(64)
+    places = np.zeros(SHAPE, bool)
+    places[5::7, 4::7] = True
+    flat = rs.normal(1, 0.02, SHAPE)
+    frames = [pixels(noisy(1000 * flat, NOISE, rs)) for _ in range(N)]
+    frames[0].data[places] += 2.0  # half a sigma, unseen and unmasked
+    sky = settle(make_sky(frames, levels_of([1000.0] * N), [no_mask(SHAPE)] * N, UNCLIPPED,
+                          average=True))  # fmt: skip
+    left, bad = frames[0].rows(0, SHAPE[0])
+    left -= 1000 * sky.image
+    nothing = np.zeros(SHAPE, np.uint8)
+    error = NOISE / np.sqrt(places.sum())  # 1600 places: 0.1
+    assert left[places].mean() == pytest.approx(2.0 * (1 - 1 / N), abs=3 * error)
+    before = left.copy()
+    sky.give_back(left, bad, nothing, 0)
+    # With a flat so noisy the votes are all that is known: the share is w / (N - 1), w above 0.99.
+    assert left[places].mean() == pytest.approx(2.0, abs=3 * error)
+    assert np.median(left / before) == pytest.approx(1 + 1 / (N - 1), abs=0.01 / (N - 1))
+    hide, bad[3, 3] = places.astype(np.uint8), Bad.HOT
+    left[:] = before
+    sky.give_back(left, bad, hide, 0)
+    np.testing.assert_array_equal(left[places], before[places])  # hidden: it did not vote
+    assert left[3, 3] == before[3, 3]
+
+
+def test_holes_of_the_votes_get_the_smooth_sky_and_have_no_share():
+    rs = np.random.RandomState(65)
+    votes, _, truth = votes_of(0.01, rs)
+    hole = np.zeros(SHAPE, bool)
+    hole[40:55, 100:120] = True
+    votes.image[hole], votes.count[hole] = np.nan, 0
+    sky = settle(votes)
+    assert np.isfinite(sky.image).all()
+    # Cells of 32 x 32 and a flat of 1 %: 0.01 / 32; columns and rows add 0.01 / 16 in the window.
+    smooth = np.broadcast_to(FLAT_SKY, SHAPE)
+    assert np.abs(sky.image - smooth)[hole].max() < 5 * 0.01 * np.hypot(1 / 32, np.sqrt(2) / 16)
+    assert (sky.share[hole] == 0).all()
+    assert (sky.share[~hole] > 0).all()
+
+
+def test_columns_in_common_are_believed():
+    # A column of the sky that stands out by half of a pixel's error: no pixel knows, 260 do.
+    rs = np.random.RandomState(66)
+    truth = np.ones(SHAPE)
+    truth[:, 150] += 0.0007
+    frames = [pixels(noisy(1000 * truth, NOISE, rs)) for _ in range(N)]
+    sky = settle(make_sky(frames, levels_of([1000.0] * N), [no_mask(SHAPE)] * N, CONFIG,
+                          average=True))  # fmt: skip
+    # 0.0013 / sqrt(260) = 0.8e-4.
+    assert sky.image[:, 150].mean() - sky.image[:, 140].mean() == pytest.approx(0.0007, abs=4e-4)
+
+
+def test_a_sky_of_nobodys_votes_gives_nothing_back():
+    data = np.ones((4, 5), np.float32)
+    nothing = np.zeros((4, 5), np.uint8)
+    Sky(np.ones((4, 5), np.float32)).give_back(data, nothing, nothing, 0)
+    assert (data == 1).all()

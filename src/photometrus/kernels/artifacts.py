@@ -3,11 +3,16 @@
 import numpy as np
 from numba import njit
 
-FLAT = 0.12
-"""Neighbours as alike as this, relative, make a flat top: on no star, however blurred, do six of
-the eight neighbours of a pixel differ by so little (Moffat of 6 pixels FWHM: four)."""
+FLAT = 0.1
+"""Neighbours as alike as this, relative, make a flat top: on no star do six of the eight neighbours
+of a pixel differ by so little (Gaussian of 6 pixels FWHM, wherever its centre is: four)."""
+STEEP_PIX = 2
+"""Beyond a flat top its star falls to half in this distance; the light of a galaxy does not."""
 NEAR_FULL = 0.85
 """Of the flat top's height: what is above belongs to the core."""
+SHARPER = 2.5
+"""By so many times the range of the stack's pixels around it a star may stick out of the stack: a
+frame of 1.2 arcsec out of one of 1.5 arcsec, on double pixels, by 2.0."""
 ACROSS_PIX = 14
 """A pixel with parts of a core so near on all four sides lies inside it, whatever it says."""
 
@@ -21,8 +26,9 @@ def saturated_cores(data, bad, unsolved, height, core):
     height : what a flat top, or a good pixel beside unsolved ones, must reach
     core : uint8 (ny, nx), zeros; set to 1 in saturated cores
 
-    Five unsolved pixels or more within 5 x 5 with a bright one beside them; or a flat top, with
-    what lies inside it (a ramp that saturates early in the exposure may come out as anything).
+    Five unsolved pixels or more within 5 x 5 with a bright one beside them; or a flat top with
+    steep sides, and what lies inside it (a ramp that saturates early in the exposure may come out
+    as anything).
     """
     ny, nx = data.shape
     for y in range(ny):
@@ -31,7 +37,7 @@ def saturated_cores(data, bad, unsolved, height, core):
                 if _is_lit(data, bad, unsolved, height, y, x):
                     core[y, x] = 1
             elif core[y, x] == 0 and data[y, x] > height and _is_flat(data, y, x):
-                _flood(data, core, y, x, NEAR_FULL * data[y, x])
+                _mark_top(data, core, y, x)
     for y in range(ny):
         for x in range(nx):
             if core[y, x] == 1:
@@ -41,27 +47,47 @@ def saturated_cores(data, bad, unsolved, height, core):
                             core[b, a] = 2
     for y in range(ny):
         for x in range(nx):
-            if core[y, x] == 2:
-                core[y, x] = 1
+            core[y, x] = 1 <= core[y, x] <= 2
 
 
 @njit(nogil=True, cache=True)
-def _flood(data, core, y0, x0, limit):
-    """Set `core` in all pixels above `limit` that hang together with one."""
+def _mark_top(data, core, y0, x0):
+    """Set `core` in the pixels of a top: to 1, or to 3 when its sides are not steep.
+
+    They hang together, and are above NEAR_FULL of the one that it begins with.
+    """
     ny, nx = data.shape
+    limit = NEAR_FULL * data[y0, x0]
     queue = np.empty(1 << 14, np.int64)
     queue[0] = y0 * nx + x0
-    core[y0, x0] = 1
+    core[y0, x0] = 3
     n = 1
-    while n > 0:
-        n -= 1
-        y, x = queue[n] // nx, queue[n] % nx
+    low_y, high_y, low_x, high_x = y0, y0, x0, x0
+    k = 0
+    while k < n:
+        y, x = queue[k] // nx, queue[k] % nx
+        k += 1
+        low_y, high_y = min(low_y, y), max(high_y, y)
+        low_x, high_x = min(low_x, x), max(high_x, x)
         for b in range(max(0, y - 1), min(ny, y + 2)):
             for a in range(max(0, x - 1), min(nx, x + 2)):
                 if core[b, a] == 0 and data[b, a] > limit and n < queue.size:
-                    core[b, a] = 1
+                    core[b, a] = 3
                     queue[n] = b * nx + a
                     n += 1
+    y, x = (low_y + high_y) // 2, (low_x + high_x) // 2
+    half = np.float32(0.5) * data[y0, x0]
+    steep = 0
+    for b, a in (
+        (low_y - STEEP_PIX, x),
+        (high_y + STEEP_PIX, x),
+        (y, low_x - STEEP_PIX),
+        (y, high_x + STEEP_PIX),
+    ):
+        steep += not (0 <= b < ny and 0 <= a < nx and data[b, a] > half)
+    if steep >= 3:
+        for k in range(n):
+            core[queue[k] // nx, queue[k] % nx] = 1
 
 
 @njit(nogil=True, cache=True)
@@ -117,8 +143,8 @@ def expected_rows(stack, map_x, map_y, step, row0, factor, out, spread):
     stack : float32 (my, mx); map_x, map_y : float64 (gy, gx), pixel of `stack` at the frame's
         nodes, `step` pixels apart
     row0 : the frame's first row; factor : from the stack's flux scale to the frame's
-    out, spread : float32 (rows, nx); spread is the range of the 3 x 3 stack pixels around; both
-        are NaN outside the stack
+    out, spread : float32 (rows, nx); spread is SHARPER times the range of the 3 x 3 stack pixels
+        around; both are NaN outside the stack
     """
     my, mx = stack.shape
     rows, nx = out.shape
@@ -157,7 +183,7 @@ def expected_rows(stack, map_x, map_y, step, row0, factor, out, spread):
                     w = stack[q, p]
                     low = min(low, w)
                     high = max(high, w)
-            spread[r, x] = factor * (high - low)
+            spread[r, x] = factor * np.float32(SHARPER) * (high - low)
 
 
 @njit(nogil=True, cache=True)

@@ -25,7 +25,7 @@ MIN_CHANNELS = 6
 """With fewer (a window of the chip) airglow and channels cannot be told apart."""
 MIN_ROW_EXCESS = 0.1
 """Rows are corrected when they scatter by more than their pixels' noise explains, by this
-fraction: four times what 4000 rows can differ by chance."""
+fraction: 2.5 times what 4000 rows differ by chance."""
 
 
 @dataclass(frozen=True)
