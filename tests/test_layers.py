@@ -33,7 +33,7 @@ LENT = {
     # A stage never imports a stage; these few types, settings and helpers are the exceptions.
     ("masks", "coadd"): {"CoaddConfig", "Grid", "Layer", "common_grid", "pixel_map"},
     ("masks", "background"): {"smooth_mesh"},
-    ("sky", "background"): {"Background", "BackgroundConfig", "Mask", "smooth_mesh"},
+    ("sky", "background"): {"Background", "BackgroundConfig", "Mask", "Rows", "smooth_mesh"},
     ("detrend", "background"): {"BackgroundConfig", "smooth_mesh"},
     ("maps", "coadd"): {"CoaddConfig", "Grid", "Layer", "coadd"},
     ("quality", "coadd"): {"CoaddConfig"},
