@@ -41,9 +41,25 @@ def depth(scene: Scene, mask: Array, frames: list[str], n_apertures: int = 4000)
     numbers["pixel_sigma_over_weight_map"] = robust_sigma(
         (scene.sub * np.sqrt(stack.weight))[empty][::5]
     )
+    numbers |= at_stars(scene, zp, float(numbers["limit_mag"]), sigma)
     numbers["expected_mag"] = expected_limit(truth, frames)
     numbers["lost_mag"] = numbers["expected_mag"] - numbers["limit_mag"]
     return numbers
+
+
+def at_stars(scene: Scene, zp: float, limit_mag: float, sigma_empty: float) -> Numbers:
+    """The noise where faint stars are, beside that of empty apertures.
+
+    A sky made from few frames takes part of a frame's own noise away where it may vote, and not
+    where stars are hidden from it: empty apertures then look quieter than stars are.
+    """
+    stars = scene.stars(limit_mag - 1.5, limit_mag + 1.5, stray=0.05)
+    if len(stars) < 30:
+        return {"n_stars": len(stars)}
+    radius = DEPTH_RADIUS_ARCSEC / scene.stack.pixel_arcsec
+    flux, _, _ = sep.sum_circle(scene.sub, scene.x[stars], scene.y[stars], radius, subpix=1)
+    sigma = robust_sigma(flux - 10 ** (-0.4 * (scene.truth.mag[stars] - zp)))
+    return {"n_stars": len(stars), "sigma_at_stars_over_empty": sigma / sigma_empty}
 
 
 def expected_limit(truth: Truth, frames: list[str]) -> float:
