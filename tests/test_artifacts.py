@@ -1,4 +1,4 @@
-"""What is not the sky's: saturated cores, trails, cosmic rays, afterglow; found, and not invented."""
+"""What is not the sky's: cores, trails, cosmic rays, afterglow: found, and not invented."""
 
 import numpy as np
 import pytest
@@ -351,8 +351,8 @@ def test_faint_sources_of_one_frame_only_are_flagged_in_their_frame_only():
     shallow = shallow_stack(layers, CoaddConfig())
     for k in (1, 3):
         expected, _ = shallow.seen_by(layers[k].wcs, WINDOW, 1.0)
-        # Rays up to 200 sigma in six frames, 2.5 pixels of 160000 each and 120 a frame: had they all
-        # stayed, a stack pixel in fifty would hold 200 * 5 / 24 ADU and more.
+        # Rays up to 200 sigma in six frames, 2.5 pixels of 160000 each and 120 a frame: had they
+        # all stayed, a stack pixel in fifty would hold 200 * 5 / 24 ADU and more.
         seen = np.isfinite(expected)
         assert np.mean(np.abs(expected[seen]) > 10 * NOISE / np.sqrt(24)) < 2e-3
 
