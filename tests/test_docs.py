@@ -17,7 +17,7 @@ from photometrus.cli import parser
 from photometrus.cli.commands import COMMANDS
 from photometrus.cli.options import COMMON
 from photometrus.config import Config
-from photometrus.frame import Coadd, FrameInfo
+from photometrus.frame import Bad, Coadd, FrameInfo
 from photometrus.instrument import BANDS
 from photometrus.io.fitsfile import COPY_KEYWORDS, coadd_header
 from photometrus.products import Products, RampId, clean_log_name, flat_name, log_name
@@ -177,10 +177,11 @@ def test_every_product_is_told():
     night = date(2024, 6, 6)
     products = Products(Path(), "J")
     first, last = RampId(1599131, 1), RampId(1599173, 1)
-    of_ramp = ("ramp", "placed", "flat_fielded", "sky_subtracted", "sources", "head", "old_head")
+    of_ramp = ("ramp", "placed", "flat_fielded", "sky_subtracted", "sources", "head", "old_head",
+               "flags")  # fmt: skip
     paths = [getattr(products, name)(first) for name in of_ramp]
     paths += [getattr(products, name)([first, last]) for name in ("sky", "coadd", "coadd_wcs")]
-    paths += [products.page([first, last])]
+    paths += [products.page([first, last]), products.stack_flags([first, last])]
     paths += [products.weight([first, last]), products.run_record, products.config]
     paths += [products.exposure([first, last]), products.depth([first, last])]
     for part in ("inc005", "alt1"):
@@ -204,8 +205,20 @@ def test_every_key_of_the_record_is_told():
     chip = (ROOT / "src/photometrus/chip.py").read_text(encoding="utf-8")
     numbers = chip[chip.index("def numbers") : chip.index("def layer(")]
     real |= set(re.findall(r'^ {12}"(\w+)":', numbers, flags=re.M))
-    real |= set(re.findall(r'numbers\["(\w+)"\] =', chip))
+    real |= set(re.findall(r'(?:numbers|measured)\["(\w+)"\] =', chip))
+    real |= {f"flagged_{flag.name.lower()}" for flag in Bad if flag is not Bad.EDGE}
     assert real <= told, sorted(real - told)
+
+
+def test_every_flag_is_told():
+    told = {
+        int(bit): name.strip("`")
+        for bit, name, _ in re.findall(
+            r"^\| (\d+) \| (`\w+`) \| (.+) \|$", read("products.md"), re.M
+        )
+    }
+    assert told == {flag.value: flag.name for flag in Bad}
+    assert {f"FLAG{min(Bad).value}", f"FLAG{max(Bad).value}"} <= told_keywords()
 
 
 def test_every_variable_of_the_environment_is_told():

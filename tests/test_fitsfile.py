@@ -10,7 +10,7 @@ from astropy.io.fits.verify import VerifyError
 from astropy.wcs import WCS
 
 from photometrus.errors import FrameError, MissingInput, PhotometrusError
-from photometrus.frame import Coadd
+from photometrus.frame import Bad, Coadd
 from photometrus.instrument import CHIPS
 from photometrus.io.fitsfile import (
     clean_header,
@@ -22,6 +22,7 @@ from photometrus.io.fitsfile import (
     read_flags,
     read_image,
     write_compressed,
+    write_flags,
     write_header,
     write_image,
     write_with_flags,
@@ -443,6 +444,37 @@ def test_a_compressed_stack_is_the_stack(tmp_path, require_program):
     )
     # The same pixels give the same file, whatever the clock says.
     assert path.read_bytes() == twin.read_bytes()
+
+
+def test_flags_come_back_with_the_names_of_their_bits(tmp_path, require_program):
+    rs = np.random.RandomState(5)
+    flags = np.zeros((150, 130), np.uint8)
+    flags[rs.uniform(size=flags.shape) < 0.02] = Bad.COSMIC
+    flags[40:50, 60:80] |= np.uint8(Bad.SATURATED | Bad.PERSISTENCE)
+    flags[:, :7] = Bad.EDGE
+    flags[100:110] = rs.randint(0, 256, (10, 130))  # any byte
+    wcs = pointing_wcs(1, (150.0, -20.0), 48.0)
+    header = product_header(ramp_header(), wcs, flags.shape)
+    path, twin = tmp_path / "a.flags.fits.fz", tmp_path / "b.flags.fits.fz"
+    before = header.tostring()
+    with untouched(flags):
+        write_flags(path, flags, header)
+        write_flags(twin, flags, header)
+    assert header.tostring() == before
+    with fits.open(path) as hdus:
+        assert hdus[1].data.dtype == np.uint8
+        np.testing.assert_array_equal(hdus[1].data, flags)
+        told = {int(key[4:]): value for key, value in hdus[1].header["FLAG*"].items()
+                if key[4:].isdigit()}  # fmt: skip
+    assert told == {flag.value: flag.name for flag in Bad}
+    np.testing.assert_allclose(
+        pixel_to_sky(header_wcs(fits.getheader(path, 1)), 10.0, 20.0),
+        pixel_to_sky(wcs, 10.0, 20.0),
+        atol=1e-12,
+    )
+    verified(require_program("fitsverify"), path)
+    assert path.read_bytes() == twin.read_bytes()
+    assert path.stat().st_size < 0.6 * flags.size + 12000  # headers, and ten rows of noise
 
 
 def test_the_clock_is_not_in_a_compressed_file(tmp_path, require_program):

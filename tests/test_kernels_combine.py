@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from photometrus.kernels.combine import clipped_mean, clipped_median, weighted_median
+from photometrus.kernels.combine import (
+    clipped_average,
+    clipped_mean,
+    clipped_median,
+    shrink,
+    undo_share,
+    weighted_median,
+)
 from synth import read_only, untouched
 
 
@@ -228,3 +235,100 @@ def test_the_weight_of_a_median_is_its_inverse_variance():
     # A variance from 1e4 values is known to sqrt(2 / 1e4) = 1.4 %; pi/2 is the limit for many
     # values, at 25 it is 1.2 % too much.
     assert out.var() * norm[0, 0] == pytest.approx(1, abs=5 * 0.014 + 0.012)
+
+
+# ---------------------------------------------------------------- averages that settle
+
+
+def average_of(stack, sigma=4.0, rounds=5):
+    out = np.empty(stack.shape[1:], np.float32)
+    count = np.empty(stack.shape[1:], np.uint16)
+    scatter = np.zeros(2)
+    clipped_average(stack, sigma, rounds, out, count, scatter)
+    return out, count, scatter
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 12])
+def test_average_equals_its_twin(n):
+    rs = np.random.RandomState(40 + n)
+    stack = rs.normal(100, 3, (n, 9, 11)).astype(np.float32)
+    stack[rs.uniform(size=stack.shape) < 0.1] = np.nan
+    stack[rs.uniform(size=stack.shape) < 0.05] += 500
+    stack[:, 2, 3] = np.nan
+    with untouched(stack):
+        out, count, scatter = average_of(read_only(stack), 3.0)
+    variance, pixels = 0.0, 0
+    for y, x in np.ndindex(out.shape):
+        v = np.sort(stack[:, y, x][~np.isnan(stack[:, y, x])].astype(float))
+        for _ in range(5):
+            if v.size < 4:
+                break
+            low, high = np.percentile(v, [15.87, 84.13])
+            keep = np.abs(v - np.median(v)) <= 3.0 * (high - low) / 2
+            if keep.all():
+                break
+            v = v[keep]
+        assert count[y, x] == v.size
+        if v.size == 0:
+            assert np.isnan(out[y, x])
+            continue
+        # n sums in float32.
+        assert out[y, x] == pytest.approx(v.mean(), rel=(n + 2) * 2**-24)
+        if v.size > 2:
+            variance += v.var(ddof=1)
+            pixels += 1
+    assert scatter[1] == pixels
+    # Squares of differences of 1 to 500 from a mean that is rounded by 6e-6.
+    assert scatter[0] == pytest.approx(variance, rel=1e-5)
+
+
+def test_average_adds_to_the_scatter_it_is_given():
+    stack = np.arange(5, dtype=np.float32).reshape(5, 1, 1)
+    out, count, scatter = np.empty((1, 1), np.float32), np.empty((1, 1), np.uint16), np.ones(2)
+    clipped_average(stack, 4.0, 5, out, count, scatter)
+    np.testing.assert_allclose(scatter, [1 + 2.5, 2])  # variance of 0..4
+
+
+def shrunk(difference, count, noise2, variance):
+    """One pixel that differs so much from what is smooth: its new difference, its share."""
+    image = np.array([[10.0 + difference]], np.float32)
+    share = np.empty((1, 1), np.float32)
+    smooth, counts = np.full((1, 1), 10, np.float32), np.full((1, 1), count, np.uint16)
+    with untouched(smooth, counts):
+        shrink(image, smooth, counts, noise2, variance, share)
+    return float(image[0, 0]) - 10, float(share[0, 0])
+
+
+def test_shrinking_is_the_best_linear_estimate_and_believes_what_stands_out():
+    # Variance of the mean of four: 1; true variance 3: it counts by 3/4.
+    assert shrunk(2.0, 4, 4.0, 3.0) == (pytest.approx(1.5), pytest.approx(0.75 / 3))
+    # A flat that is perfect: nothing is believed, unless it is beyond three sigma.
+    assert shrunk(2.9, 4, 4.0, 0.0) == (pytest.approx(0.0), 0.0)
+    assert shrunk(-5.0, 4, 4.0, 0.0) == (pytest.approx(-5 * 24 / 25, rel=1e-5), pytest.approx(0.32))
+    # Without noise all is believed; a single vote has nobody else.
+    assert shrunk(2.0, 4, 0.0, 3.0) == (pytest.approx(2.0), pytest.approx(1 / 3))
+    assert shrunk(2.0, 1, 1.0, 1.0) == (pytest.approx(1.0), 0.0)
+    assert shrunk(np.nan, 4, 1.0, 1.0) == (0.0, 0.0)
+    assert shrunk(7.0, 0, 1.0, 1.0) == (0.0, 0.0)
+
+
+def test_shrinking_makes_the_error_least():
+    rs = np.random.RandomState(8)
+    truth = rs.normal(0, 1.5, (200, 200))
+    image = (truth + rs.normal(0, 1, truth.shape)).astype(np.float32)
+    share = np.empty_like(image)
+    zeros, counts = np.zeros_like(image), np.full(image.shape, 4, np.uint16)
+    shrink(image, zeros, counts, 4.0, 1.5**2, share)
+    # sqrt(1 * 2.25 / 3.25) = 0.832, and 40000 values tell it to 0.35 %; what is beyond three sigma,
+    # 2.9 % of the variance, is estimated a little worse.
+    assert (image - truth).std() == pytest.approx(0.832, rel=0.02)
+
+
+def test_a_vote_is_given_back_where_there_was_one():
+    data = np.array([[2, 2, 2, 2]], np.float32)
+    share = np.array([[0.5, 0.5, 0.0, 0.5]], np.float32)
+    bad = np.array([[0, 4, 0, 0]], np.uint8)
+    hide = np.array([[0, 0, 0, 1]], np.uint8)
+    with untouched(share, bad, hide):
+        undo_share(data, share, bad, hide)
+    np.testing.assert_array_equal(data, [[3, 2, 2, 2]])

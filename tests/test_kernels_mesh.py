@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.interpolate import CubicHermiteSpline
 
-from photometrus.kernels.mesh import add_mesh_rows, cell_modes
+from photometrus.kernels.mesh import add_mesh_rows, cell_modes, mesh_nodes, row_sums
 from synth import read_only, untouched
 
 
@@ -128,3 +128,65 @@ def test_a_mesh_of_one_cell_is_a_constant():
     out = np.zeros((20, 20), np.float32)
     add_mesh_rows(out, np.full((1, 1), 3, np.float32), 128, 0, 1.0)
     assert (out == 3).all()
+
+
+# ---------------------------------------------------------------- cells of the detector
+
+
+@pytest.mark.parametrize("skip", [4, 15])
+def test_with_a_trimmed_border_the_cells_are_the_detectors(skip):
+    rs = np.random.RandomState(3)
+    full = rs.normal(0, 1, (64, 80)).astype(np.float32)
+    hide = (rs.uniform(size=full.shape) < 0.1).astype(np.uint8)
+    border = np.ones(full.shape, np.uint8)
+    border[skip:, skip:] = 0
+    want = modes(full, hide | border, 16)
+    data = np.ascontiguousarray(full[skip:, skip:])
+    seen = np.ascontiguousarray(hide[skip:, skip:])
+    values, scatter = np.empty((2, 4, 5), np.float32)
+    count = np.empty((4, 5), np.int32)
+    for j in range(4):
+        y0, y1 = max(0, 16 * j - skip), 16 * (j + 1) - skip
+        cell_modes(data[y0:y1], seen[y0:y1], 16, y0, values, scatter, count, skip)
+    np.testing.assert_array_equal(count, want[2])
+    np.testing.assert_array_equal(values, want[0])
+    whole, part = np.zeros(full.shape, np.float32), np.zeros((64 - skip, 80 - skip), np.float32)
+    add_mesh_rows(whole, values, 16, 0, 1.0)
+    add_mesh_rows(part, values, 16, 0, 1.0, skip)
+    # The same cubic, begun at another column: a few roundings.
+    np.testing.assert_allclose(part, whole[skip:, skip:], atol=8 * 2**-24)
+
+
+@pytest.mark.parametrize("skip", [0, 4])
+def test_sums_of_rows_are_of_the_pixels_near_the_cells_value(skip):
+    rs = np.random.RandomState(4)
+    data = rs.normal(10, 1, (44, 60)).astype(np.float32)
+    data[rs.uniform(size=data.shape) < 0.05] += 100
+    hide = (rs.uniform(size=data.shape) < 0.2).astype(np.uint8)
+    values = np.full((3, 4), 10, np.float32)
+    scatter = np.full((3, 4), 1, np.float32)
+    sums, count = np.full((44, 4), np.nan, np.float32), np.zeros((44, 4), np.int32)
+    with untouched(data, hide, values, scatter):
+        for y0 in (0, 16 - skip, 32 - skip):
+            y1 = min(44, y0 + (16 - skip if y0 == 0 else 16))
+            row_sums(data[y0:y1], hide[y0:y1], 16, y0, values, scatter, sums, count, skip)
+    good = (hide == 0) & (np.abs(data - 10) <= 3)
+    column = (np.arange(60) + skip) // 16
+    for i in range(4):
+        part = np.where(good, data, 0)[:, column == i]
+        np.testing.assert_array_equal(count[:, i], good[:, column == i].sum(axis=1))
+        # Sixteen sums in float32 of values of 10.
+        np.testing.assert_allclose(sums[:, i], part.sum(axis=1), atol=16 * 160 * 2**-24)
+
+
+@pytest.mark.parametrize("skip", [0, 4])
+def test_the_mesh_at_its_nodes_is_the_mesh_that_is_added(skip):
+    mesh = np.random.RandomState(5).normal(0, 1, (4, 5)).astype(np.float32)
+    cell = 15  # odd: a node lies on a pixel
+    out = np.empty((60 - skip, 5), np.float32)
+    with untouched(mesh):
+        mesh_nodes(mesh, cell, out, skip)
+    image = np.zeros((60 - skip, 75 - skip), np.float32)
+    add_mesh_rows(image, mesh, cell, 0, 1.0, skip)
+    for i in range(5):
+        np.testing.assert_allclose(out[:, i], image[:, i * cell + 7 - skip], atol=4 * 2**-24)

@@ -8,6 +8,7 @@ from photometrus.kernels.resample import (
     fill_bad,
     lanczos_rows,
     lanczos_table,
+    pixel_scatter,
     project_rows,
     shrink_rows,
 )
@@ -210,6 +211,32 @@ def test_the_weight_is_that_of_the_nearest_pixel():
                        (8, 8), 16, weight=weight)[1]  # fmt: skip
         y, x = 5 + nearest[1], 5 + nearest[0]
         np.testing.assert_array_equal(out, weight[y : y + 8, x : x + 8])
+
+
+def test_flags_are_those_of_the_nearest_pixel():
+    rs = np.random.RandomState(6)
+    bad = (rs.uniform(size=(20, 20)) < 0.3).astype(np.uint8) * rs.choice([2, 8, 16], (20, 20))
+    bad = bad.astype(np.uint8)
+    for shift, (dx, dy) in (((0.3, 0.6), (0, 1)), ((0.7, 0.2), (1, 0)), ((0.0, 0.5), (0, 1))):
+        flags = resample(np.zeros((20, 20)), *maps((8, 8), 16, UNIT, (5 + shift[0], 5 + shift[1])),
+                         (8, 8), 16, bad=bad)[2]  # fmt: skip
+        np.testing.assert_array_equal(flags, bad[5 + dy : 13 + dy, 5 + dx : 13 + dx])
+
+
+def test_a_pixel_scatters_by_less_and_a_sum_as_before():
+    rs = np.random.RandomState(7)
+    data = rs.normal(0, 1, (420, 420))
+    # All sub-pixel phases alike: a scale that takes 400 pixels through 13 of them.
+    matrix = ((1 + 13 / 400, 0.0), (0.0, 1 + 13 / 400))
+    out, weight, _ = resample(data, *maps((390, 390), 1, matrix, (3.0, 3.0)), (390, 390), 1)
+    assert (weight > 0).all()
+    # 150000 values, of which neighbours share pixels: a fourth of them are independent, 0.4 %.
+    assert out.std() == pytest.approx(pixel_scatter(), rel=0.012)
+    # Sums of 26 x 26 pixels: 225 of them, 5 %; the scale leaves 3 % fewer output pixels per input
+    # pixel on either axis, and the root of the sum's variance is larger by as much.
+    sums = out.reshape(15, 26, 15, 26).sum(axis=(1, 3)) / 26
+    assert sums.std() == pytest.approx(1 + 13 / 400, rel=0.15)
+    assert 0.8 < pixel_scatter() < 0.9
 
 
 def test_a_frame_smaller_than_the_kernel_gives_nothing():

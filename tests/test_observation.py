@@ -66,11 +66,11 @@ def assert_tree(parent: Path, ramps: list[RampId], *, keep: str = "all", chips=C
     for chip in chips:
         mine = [ramp.on_chip(chip) for ramp in ramps]
         wanted |= {products.sky(mine), products.coadd(mine), products.coadd_wcs(mine)}
-        wanted |= {products.weight(mine), products.page(mine)} | {
-            products.ramp(ramp) for ramp in mine
-        }
+        wanted |= {products.weight(mine), products.stack_flags(mine), products.page(mine)}
+        wanted |= {products.ramp(ramp) for ramp in mine}
         if keep == "all":
-            for make in ("placed", "flat_fielded", "sky_subtracted", "sources", "head", "old_head"):
+            for make in ("placed", "flat_fielded", "sky_subtracted", "flags", "sources", "head",
+                         "old_head"):  # fmt: skip
                 wanted |= {getattr(products, make)(ramp) for ramp in mine}
     found = {path for path in parent.rglob("*") if path.is_file()}
     assert found == wanted
