@@ -20,15 +20,16 @@ def lanczos_table():
     return np.ascontiguousarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def pixel_scatter():
-    """Scatter of a resampled pixel in units of the scatter before: float.
+def pixel_scatter(side=1):
+    """Scatter of the mean of side x side resampled pixels, in units of one pixel's before: float.
 
     Interpolation averages neighbours, so pixels scatter less, and together: sums over many of
     them scatter as before. For white noise and all sub-pixel phases alike the variance is that of
-    the squares of the taps, once for each axis.
+    the squares of the taps (of the taps of all pixels of the mean together), once for each axis.
     """
-    squares = (lanczos_table()[:-1].astype(float) ** 2).sum(axis=1)
-    return float(squares.mean())
+    taps = lanczos_table()[:-1].astype(float)
+    together = sum(np.pad(taps, ((0, 0), (k, side - 1 - k))) for k in range(side)) / side
+    return float((together**2).sum(axis=1).mean())
 
 
 @njit(nogil=True, cache=True, inline="always")
