@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from judge.limits import ACCEPTANCE, WINDOW, check
+from judge.limits import ACCEPTANCE, WINDOW, check, limits_of
 from judge.measure import measure
 from judge.show import show
 
@@ -26,9 +26,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--reference", type=Path, help="catalogue with RAJ2000, DEJ2000")
     parser.add_argument("--json", type=Path, help="write the numbers here")
     parser.add_argument("--plot", type=Path, help="write a PNG of the astrometric residuals here")
+    parser.add_argument("--unclipped", type=Path, help="product tree stacked without clipping")
+    parser.add_argument("--limits", choices=("main", "issue3"), default="main")
     given = parser.parse_args(argv)
-    numbers = measure(given.parent, given.truth, given.chip, given.reference, given.plot)
-    failures = check(numbers, WINDOW if numbers["size"] < 2048 else ACCEPTANCE)
+    numbers = measure(
+        given.parent, given.truth, given.chip, given.reference, given.plot, given.unclipped
+    )
+    failures = check(numbers, limits_of(numbers, given.limits))
     show(numbers, failures)
     if given.json:
         given.json.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")

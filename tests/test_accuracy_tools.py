@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import accuracy
 import helpers
+from judge.causes import causes
+from judge.clipping import clipping
 from judge.depth import DEPTH_RADIUS_ARCSEC, expected_limit
+from judge.empty import glow_arcsec
 from judge.frames import frame_verdicts
+from judge.scene import build_scene
+from judge.shape import ellipticity, fwhm, shapes
+from judge.stack import read_image, read_stack
+from judge.total import total_flux
 from judge.truth import Truth, moffat_within, read_truth
 
 NPIX = 640
@@ -61,6 +68,7 @@ def tan_wcs():
 def exposure(k, fwhm, bad):
     return {
         "num": 1599131 + 7 * k,
+        "date": "2024-06-06T16:10:00.000",
         "band": "J",
         "nframes": 7,
         "fwhm_px": fwhm,
@@ -96,7 +104,7 @@ def write_truth(folder, x, y, mag, variable):
     table["VAR"] = np.arange(len(mag)) == variable
     table["RE"] = 0.0
     table["X_C3"], table["Y_C3"] = x, y
-    frames = [exposure(k, fwhm, bad=False) for k, fwhm in enumerate(FRAME_FWHM_PIX)]
+    frames = [exposure(k, width, bad=False) for k, width in enumerate(FRAME_FWHM_PIX)]
     meta = {
         "args": {"size": NPIX, "gain": 2.0, "readnoise": 14.0, "fullwell": 90000.0},
         "pix": SCALE,
@@ -141,8 +149,8 @@ def case(tmp_path_factory):
     parent = folder / "J"
     write_stack(parent, stars + noise + tilt)
     (parent / "C3_sub").mkdir()
-    for k, fwhm in enumerate(FRAME_FWHM_PIX):
-        image = moffat(x, y, fwhm, flux) + random.normal(0, SIGMA, stars.shape)
+    for k, width in enumerate(FRAME_FWHM_PIX):
+        image = moffat(x, y, width, flux) + random.normal(0, SIGMA, stars.shape)
         name = f"{1599131 + 7 * k:08d}C3.sky.flat.fits"
         fits.writeto(parent / "C3_sub" / name, image.astype(np.float32), tan_wcs().to_header())
     record = {
@@ -203,6 +211,11 @@ def test_depth_comes_back(case):
     assert depth["sigma_adu"] == pytest.approx(sigma, rel=0.06)
     assert depth["sigma_over_weight_map"] == pytest.approx(1, rel=0.06)
     assert depth["pixel_sigma_over_weight_map"] == pytest.approx(1, rel=0.02)
+    # White noise is the same where stars are; n stars give it to 1.17 / sqrt(2 n); four of them.
+    # Those made too faint by 0.25 mag are some 2 sigma faint, all of them alike within the range.
+    assert depth["n_stars"] < 30 or depth["sigma_at_stars_over_empty"] == pytest.approx(
+        1, abs=0.2 + 4 * 1.17 / (2 * depth["n_stars"]) ** 0.5
+    )
     caught = moffat_within(radius, FWHM_PIX, BETA)
     limit = ZERO - 2.5 * np.log10(5 * sigma / caught)
     assert depth["limit_mag"] == pytest.approx(limit, abs=0.07)
@@ -235,8 +248,94 @@ def test_what_is_not_there_is_counted(case):
     spurious = case.numbers["spurious"]
     assert spurious["n_detections"] == N_FAKE
     assert spurious["n_holes"] == N_HOLE
-    area = (NPIX * SCALE / 60) ** 2
-    assert spurious["per_10_arcmin2"] == pytest.approx(10 * N_FAKE / area, rel=0.05)
+    # Searched is what stars leave dark: each hides a circle of its glow, the edge 20 + 5 pixels.
+    area = ((NPIX - 50) * SCALE / 60) ** 2
+    hidden = np.pi / 3600 * np.sum(glow_arcsec(case.mag) ** 2)
+    # Circles that the edge cuts or that overlap hide less: at most a tenth of the area.
+    assert spurious["area_arcmin2"] == pytest.approx(area - hidden, rel=0.1)
+    assert spurious["per_10_arcmin2"] == pytest.approx(10 * N_FAKE / spurious["area_arcmin2"])
+    # The frames hold the stars only, so that no frame can have made them.
+    assert spurious["causes_of_detections"] == {"all frames": N_FAKE}
+
+
+def test_causes_are_told_apart(case, tmp_path):
+    """A frame with a trail, a star's ghost on the same pixel of a later frame, a bad pixel."""
+    truth = read_truth(case.truth, 3)
+    scene = build_scene(read_stack(case.parent, 3), truth)
+    names = [truth.name(e) for e in truth.exposures[:2]]
+    trail, ghost, defect = (45 + 21.5 + 43 * k for k in (1, 5, 7))
+    at = np.array([trail, ghost, defect])
+    (tmp_path / "C3_sub").mkdir()
+    for k, name in enumerate(names):
+        image, header = read_image(case.parent / "C3_sub" / f"{name}.sky.flat.fits")
+        if k == 1:
+            image = image + moffat(at, at, FWHM_PIX, np.full(3, 60 * SIGMA * FWHM_PIX)) * 1.0
+        fits.writeto(tmp_path / "C3_sub" / f"{name}.sky.flat.fits", image.astype("f4"), header)
+    bad = np.zeros((NPIX + 8, NPIX + 8), np.uint8)
+    bad[round(defect) + 4, round(defect) + 4] = 1
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(bad)]).writeto(
+        tmp_path / "badpix_C3.fits.fz"
+    )
+    # A saturated star of the first frame where the ghost is in the second (same WCS: same pixel).
+    table = truth.table.copy()
+    bright = len(table)
+    table.add_row(table[0])
+    ra, dec = tan_wcs().all_pix2world(ghost, ghost, 0)
+    table["RA"][bright], table["DEC"][bright] = ra, dec
+    table["Jmag"][bright] = truth.saturation_mag - 1
+    ghosted = replace(scene, truth=Truth(table, truth.meta, 3), x=np.append(scene.x, -500.0),
+                      y=np.append(scene.y, -500.0))  # fmt: skip
+    found = causes(ghosted, tmp_path, tmp_path, names, at, at)
+    assert found == ["one frame", "persistence", "bad pixel"]
+    truth.exposures[1]["satellite"] = {"x0": 0.5}
+    assert causes(ghosted, tmp_path, tmp_path, names, at[:1], at[:1]) == ["satellite"]
+    truth.exposures[1].pop("satellite")
+
+
+def test_whole_light_and_its_loss(case):
+    stack = read_stack(case.parent, 3)
+    tilt = np.linspace(-0.5, 0.5, NPIX)[None, :] * GRADIENT_ADU
+    flat = replace(stack, data=(stack.data - tilt).astype(np.float32))
+    scene = replace(build_scene(flat, read_truth(case.truth, 3)), fwhm_pix=FWHM_PIX)
+    frames = [scene.truth.name(e) for e in scene.truth.exposures[:2]]
+    found = total_flux(scene, 0.0, frames)["stars"]
+    assert found["n"] >= 5
+    # The profile is drawn within 40 pixels and centred on its pixel's middle: 0.5 %.
+    assert abs(found["bias"]) < 0.005 + 3 * found["error"]
+    # A sky that is 0.2 ADU too high takes 250 ADU of 1256 pixels: 2 % of a star of magnitude 13.6.
+    dark = replace(scene, stack=replace(flat, data=flat.data - np.float32(0.2)))
+    assert total_flux(dark, 0.0, frames)["stars"]["bias"] > found["bias"] + 0.01
+
+
+def test_ellipticity_comes_back():
+    wcs = tan_wcs()
+    random = np.random.RandomState(17)
+    x, y = (
+        a.ravel() + random.uniform(-0.5, 0.5, 36)
+        for a in np.meshgrid(*[np.arange(60, 600, 100)] * 2)
+    )
+    e1, e2, core2 = 0.10, -0.06, FWHM_PIX**2 / 4 / (2 ** (1 / BETA) - 1)
+    rows, columns = np.mgrid[0:NPIX, 0:NPIX]
+    image = np.zeros((NPIX, NPIX))
+    for x0, y0 in zip(x, y, strict=True):
+        dx, dy = columns - x0, rows - y0
+        r2 = ((1 - e1) * dx**2 - 2 * e2 * dx * dy + (1 + e1) * dy**2) / np.sqrt(1 - e1**2 - e2**2)
+        image += 2000 * (1 + r2 / core2) ** -BETA
+    image += random.normal(0, SIGMA, image.shape)
+    ra, dec = wcs.all_pix2world(x, y, 0)
+    found = shapes(image.astype(np.float32), wcs, ra, dec, FWHM_PIX * SCALE)
+    # Signal to noise 500: the shape of a star is good to 0.3 %, the median of 36 to 0.1 %.
+    assert np.median(fwhm(found)) == pytest.approx(FWHM_PIX * SCALE, rel=0.005)
+    # East is towards low x, so that the diagonal component changes its sign.
+    assert np.median(ellipticity(found), axis=0) == pytest.approx([e1, -e2], abs=0.005)
+
+
+def test_clipping_is_measured_against_the_unclipped_stack(case, tmp_path):
+    stack = read_stack(case.parent, 3)
+    write_stack(tmp_path, stack.data / 0.995)
+    scene = build_scene(stack, read_truth(case.truth, 3))
+    # The same pixels, 0.5 % brighter, but for the compression of one tile: 1 / 64 of the noise.
+    assert clipping(scene, tmp_path)["bright_change"] == pytest.approx(-0.005, abs=0.0005)
 
 
 def test_transient_comes_back(case):

@@ -433,11 +433,11 @@ def test_a_frame_without_stars_has_no_solution_and_harms_nobody():
     empty = list(catalogs)
     empty[2] = catalogs[2][:0]
     joint = solve_jointly(empty, starts, bases, CHIP, stars)
-    assert [s.level for s in joint.solutions] == ["full", "full", "shift", "full"]
+    assert [s.level for s in joint.solutions] == ["full", "full", "pointing", "full"]
     off = errors(joint, truths)[[0, 1, 3]]
     assert np.sqrt((off**2).mean()) < 1.25 * due(900)
     nothing = solve_jointly([c[:0] for c in catalogs], starts, bases, CHIP, stars)
-    assert {s.level for s in nothing.solutions} == {"shift"}
+    assert {s.level for s in nothing.solutions} == {"pointing"}
 
 
 def test_a_frame_that_lies_elsewhere_is_not_called_solved():
@@ -447,7 +447,7 @@ def test_a_frame_that_lies_elsewhere_is_not_called_solved():
     catalogs[1] = sources(x, y)
     joint = solve(catalogs, bases, stars)
     assert joint.solutions[0].level == joint.solutions[2].level == "full"
-    assert joint.solutions[1].level == "shift"
+    assert joint.solutions[1].level == "pointing"
     assert "catalogue stars" in joint.solutions[1].reason
 
 

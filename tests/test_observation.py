@@ -118,7 +118,7 @@ def test_full_size_from_sshd(full_night, tmp_path, require_program):
     assert done.returncode == 0, done.stderr + done.stdout
     ramps = science(full_night, 9)
     assert_tree(parent, ramps)
-    keep = [*parent.glob("stack/*"), *parent.glob("sky/*"), *parent.glob("C2*/*1?C2.*[!d]")]
+    keep = [*parent.glob("stack/*[!g]"), *parent.glob("sky/*"), *parent.glob("C2*/*1?C2.*[!d]")]
     assert_fits([path for path in keep if path.is_file()], require_program("fitsverify"))
     numbers = accuracy.measure(parent, full_night / "truth", 1)
     assert accuracy.check(numbers) == []
@@ -247,12 +247,14 @@ def test_development_windows(shared_data, tmp_path):
 def test_small_tree_and_record(small_reduction, small_night, require_program):
     ramps = science(small_night, 5)
     assert_tree(small_reduction, ramps)
-    files = [path for path in small_reduction.rglob("*") if path.suffix not in (".json", ".toml")]
-    files = [path for path in files if path.is_file() and path.suffix not in (".dat", ".head")]
+    other = {".json", ".toml", ".dat", ".head", ".png"}
+    files = [path for path in small_reduction.rglob("*") if path.suffix not in other]
+    files = [path for path in files if path.is_file()]
     assert_fits(files, require_program("fitsverify"))
     record = json.loads((small_reduction / "run.json").read_text())
     assert set(record["chips"]) == {"C1", "C2", "C3", "C4"}
     for chip in record["chips"].values():
+        assert (small_reduction / chip["page"]).is_file()
         assert len(chip["frames"]) == 5
         assert [frame["used"] for frame in chip["frames"]].count(False) == 1  # the bad frame
 
@@ -385,6 +387,24 @@ def test_few_frames(small_night, small_reduction, tmp_path, n_frames):
     assert not result.error
     assert result.numbers["n_frames"] == n_frames
     assert any("smooth sky" in note for note in result.notes) == (n_frames < 3)
+
+
+def test_without_a_page_there_is_none_of_another_stack(small_night, small_reduction, tmp_path):
+    shutil.copytree(small_reduction / "C4", tmp_path / "C4")
+    page = Products(tmp_path, "J").page([ramp.on_chip(4) for ramp in science(small_night, 5)])
+    page.parent.mkdir()
+    page.touch()
+    config = load(
+        None,
+        {
+            "run": {"pages": False},
+            "input": {"catalog": "none", "flat_dir": str(small_night / "flats")},
+        },
+    )
+    [result] = reduce_folder(tmp_path, "J", [4], config).chips
+    assert not result.error
+    assert result.page is None
+    assert not page.exists()
 
 
 def test_wrong_rotator_is_found_among_the_stars(tmp_path):

@@ -7,13 +7,18 @@ import sep
 from astropy.table import Table
 from scipy.spatial import cKDTree
 
-from helpers import Array, Numbers, to_plane, within
+from helpers import Array, Numbers, fit_plane_clipped, to_plane, within
 from judge.scene import FWHM_TO_SIGMA, Scene, to_sky
 
 BRIGHT_SNR = 100.0
 """Stars for astrometry, in the aperture of 1.5 FWHM: photon noise moves them by 20 mas or less."""
 CORNER = 0.15
 """A corner of the chip: the outer 15 % in x and in y."""
+
+
+MATCH_ARCSEC = 1.5
+DEFAULT_ERROR_MAS = 100.0
+"""Of a catalogue that gives no errMaj."""
 
 
 def bright_stars(scene: Scene) -> tuple[Array, Array, Array]:
@@ -93,36 +98,55 @@ def astrometry(scene: Scene) -> Numbers:
 
 
 def against_reference(scene: Scene, path: Path) -> Numbers:
-    """The stack, and the truth, against a reference catalogue (columns RAJ2000, DEJ2000), in mas.
+    """The stack, and the truth, against a reference catalogue, in mas.
 
-    `catalog_*` is the catalogue's own mean offset from the truth (its epoch included): a
-    reduction tied to the catalogue inherits it. `beyond_catalog_*` is what the reduction added.
+    path : catalogue with RAJ2000, DEJ2000; brought to the epoch of observation where it has
+        proper motions (pmRA, pmDE, mas per year, and EPOCH), weighted by its errors (errMaj, mas)
+
+    `catalog_*` is the catalogue's own offset from the truth, all of its stars on the stack
+    counted: a reduction tied to the catalogue inherits it. `beyond_catalog_*` is what the
+    reduction added, and `..._error_mas` how well it is known.
     """
+    truth = scene.truth
     table = Table.read(path)
-    ra, dec = np.asarray(table["RAJ2000"], float), np.asarray(table["DEJ2000"], float)
-    around = to_plane(ra, dec, scene.truth.centre)
-    tree = cKDTree(np.nan_to_num(np.stack(around, axis=1), nan=1e9))
-    stars, east, north = residuals(scene)
-    true = np.stack([axis[stars] for axis in scene.truth.plane], axis=1)
-    near, which = tree.query(true)
-    matched = near < 1.5
-    own = (np.stack(around, axis=1)[which] - true) * 1000
-    stack = np.stack([east, north], axis=1)
-    numbers: Numbers = {"n_stars": int(matched.sum())}
-    for i, axis in enumerate(("ra", "dec")):
-        catalog, measured = own[matched, i], stack[matched, i]
-        kept = within(catalog, 5.0) & within(measured, 5.0)
-        if not kept.any():
-            continue
-        difference = (measured - catalog)[kept]
-        numbers[f"catalog_mean_{axis}_mas"] = float(np.mean(catalog[kept]))
-        numbers[f"catalog_rms_{axis}_mas"] = float(np.std(catalog[kept]))
-        numbers[f"stack_minus_catalog_rms_{axis}_mas"] = float(np.std(difference))
-        numbers[f"beyond_catalog_{axis}_mas"] = float(np.mean(difference))
-        numbers[f"beyond_catalog_{axis}_error_mas"] = float(
-            np.std(difference) / np.sqrt(len(difference))
-        )
+    ra, dec = at_epoch(table, truth.epoch_yr)
+    around = np.nan_to_num(np.stack(to_plane(ra, dec, truth.centre), axis=1), nan=1e9)
+    stars = np.flatnonzero(truth.constant_star & scene.inside)
+    true = np.stack([axis[stars] for axis in truth.plane], axis=1)
+    near, which = cKDTree(around).query(true)
+    # A faint neighbour of a catalogue star is not that star.
+    order = np.lexsort((truth.mag[stars], which))
+    first = np.unique(which[order], return_index=True)[1]
+    chosen = order[first][near[order[first]] < MATCH_ARCSEC]
+    own = (around[which[chosen]] - true[chosen]) * 1000
+    errors = np.full(len(table), DEFAULT_ERROR_MAS)
+    if "errMaj" in table.colnames:
+        errors = np.asarray(table["errMaj"], dtype=float)
+    sigma = np.maximum(errors[which[chosen]], 1.0)
+    _, *stack = residuals(scene)
+    numbers: Numbers = {"n_stars": len(chosen)}
+    for name, catalog, measured in zip(("ra", "dec"), own.T, stack, strict=True):
+        mean, mean_error, kept = fit_plane_clipped(np.ones((len(catalog), 1)), catalog, sigma)
+        stacked = measured[within(measured, 5.0)]
+        numbers[f"catalog_mean_{name}_mas"] = float(mean[0])
+        numbers[f"catalog_rms_{name}_mas"] = float(np.std(catalog[kept]))
+        added = float(np.mean(stacked) - mean[0])
+        error = float(np.hypot(mean_error[0], np.std(stacked) / np.sqrt(len(stacked))))
+        numbers[f"beyond_catalog_{name}_mas"] = added
+        numbers[f"beyond_catalog_{name}_error_mas"] = error
+        # What cannot be chance at two sigma.
+        numbers[f"beyond_catalog_{name}_excess_mas"] = max(0.0, abs(added) - 2 * error)
     return numbers
+
+
+def at_epoch(table: Table, epoch_yr: float) -> tuple[Array, Array]:
+    """RA and Dec of a catalogue in degrees, moved to an epoch where it gives proper motions."""
+    ra, dec = (np.asarray(table[key], dtype=float) for key in ("RAJ2000", "DEJ2000"))
+    if not {"pmRA", "pmDE", "EPOCH"} <= set(table.colnames):
+        return ra, dec
+    pm_ra, pm_dec = (np.nan_to_num(np.asarray(table[k], dtype=float)) for k in ("pmRA", "pmDE"))
+    years = epoch_yr - np.asarray(table["EPOCH"], dtype=float)
+    return ra + years * pm_ra / 3.6e6 / np.cos(np.radians(dec)), dec + years * pm_dec / 3.6e6
 
 
 def draw_residuals(scene: Scene, path: Path) -> None:

@@ -35,33 +35,48 @@ def depth(scene: Scene, mask: Array, frames: list[str], n_apertures: int = 4000)
     numbers["limit_mag"] = zp - 2.5 * np.log10(5 * sigma)
     numbers["mean_flux_sigma"] = float(np.mean(flux[within(flux, 5.0)]) / sigma)
     numbers["sigma_over_weight_map"] = sigma / float(np.sqrt(np.median(claimed)))
+    numbers["noise_correlation"] = stack.noise_correlation
+    numbers["weight_map_ratio"] = numbers["sigma_over_weight_map"] / stack.noise_correlation
     empty = ~mask & full
     numbers["pixel_sigma_over_weight_map"] = robust_sigma(
         (scene.sub * np.sqrt(stack.weight))[empty][::5]
     )
+    numbers |= at_stars(scene, zp, float(numbers["limit_mag"]), sigma)
     numbers["expected_mag"] = expected_limit(truth, frames)
     numbers["lost_mag"] = numbers["expected_mag"] - numbers["limit_mag"]
     return numbers
 
 
+def at_stars(scene: Scene, zp: float, limit_mag: float, sigma_empty: float) -> Numbers:
+    """The noise where faint stars are, beside that of empty apertures.
+
+    A sky made from few frames takes part of a frame's own noise away where it may vote, and not
+    where stars are hidden from it: empty apertures then look quieter than stars are.
+    """
+    stars = scene.stars(limit_mag - 1.5, limit_mag + 1.5, stray=0.05)
+    if len(stars) < 30:
+        return {"n_stars": len(stars)}
+    radius = DEPTH_RADIUS_ARCSEC / scene.stack.pixel_arcsec
+    flux, _, _ = sep.sum_circle(scene.sub, scene.x[stars], scene.y[stars], radius, subpix=1)
+    sigma = robust_sigma(flux - 10 ** (-0.4 * (scene.truth.mag[stars] - zp)))
+    return {"n_stars": len(stars), "sigma_at_stars_over_empty": sigma / sigma_empty}
+
+
 def expected_limit(truth: Truth, frames: list[str]) -> float:
     """5-sigma limit of a 1.5" aperture from sky photons and read noise of the frames used.
 
-    The frames are added with their best weights. The read noise of n reads of `readnoise`
-    electrons in a fitted slope, in electrons of the whole ramp, is r sqrt(12 n / (n^2 - 1)).
+    The frames are added with their best weights.
     """
     signal_to_noise2 = 0.0
     pixel = truth.meta["pix"]
     area = np.pi * (DEPTH_RADIUS_ARCSEC / pixel) ** 2
     halo = truth.meta.get("aureole", 0.0)
     for exposure in (e for e in truth.exposures if truth.name(e) in frames):
-        n = max(int(exposure["nframes"]), 2)
-        reads = truth.args["readnoise"] ** 2 * 12 * n / (n**2 - 1)
+        star, variance = truth.seen(exposure)
         caught = moffat_within(
             DEPTH_RADIUS_ARCSEC, exposure["fwhm_px"] * pixel, exposure["beta"]
         ) * (1 - halo)
-        electrons = caught * 10 ** (0.4 * (exposure["zp_e"] - exposure["extinction"]))
-        signal_to_noise2 += electrons**2 / (area * (exposure["sky_e"] + reads))
+        signal_to_noise2 += (caught * star) ** 2 / (area * variance)
     if signal_to_noise2 == 0:
         return float("nan")
     return -2.5 * float(np.log10(5 / np.sqrt(signal_to_noise2)))

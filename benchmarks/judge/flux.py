@@ -9,14 +9,19 @@ from judge.scene import Scene
 ZERO_POINT_MAG = 15.5
 
 
+def ring_pix(scene: Scene, radius_pix: float) -> tuple[float, float]:
+    """Inner and outer radius of the ring around an aperture."""
+    inner = max(3 * scene.fwhm_pix, radius_pix + scene.fwhm_pix)
+    return inner, inner + 2.5 * scene.fwhm_pix
+
+
 def annulus_background(scene: Scene, x: Array, y: Array, radius_pix: float) -> Array:
     """Clipped median of the raw stack in a ring around apertures; ADU, float (n,).
 
     The ring begins 1 FWHM outside the aperture, at least at 3 FWHM, and is 2.5 FWHM wide.
     Pixels of other detected objects, and those without data, are left out.
     """
-    inner = max(3 * scene.fwhm_pix, radius_pix + scene.fwhm_pix)
-    outer = inner + 2.5 * scene.fwhm_pix
+    inner, outer = ring_pix(scene, radius_pix)
     reach = int(np.ceil(outer))
     oy, ox = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     ring = (np.hypot(ox, oy) >= inner) & (np.hypot(ox, oy) <= outer)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from helpers import Numbers
+from helpers import Array, Numbers
 from judge.stack import Stack
 from judge.truth import Truth
 
@@ -69,6 +69,16 @@ def frames_used(stack: Stack, truth: Truth, verdicts: Mapping[str, Numbers]) -> 
     if len(listed) >= 2:
         return listed
     return [truth.name(e) for e in truth.exposures if not e["bad"]]
+
+
+def frame_weights(truth: Truth, verdicts: Mapping[str, Numbers], frames: list[str]) -> Array:
+    """Weights of the frames in the stack, sum 1: as run.json tells, else by the photons."""
+    told = [verdicts.get(name, {}).get("weight") for name in frames]
+    if not all(told):
+        seen = [truth.seen(e) for e in truth.exposures if truth.name(e) in frames]
+        told = [star**2 / variance for star, variance in seen]
+    weights = np.array(told, dtype=float)
+    return weights / weights.sum()
 
 
 def frame_numbers(truth: Truth, verdicts: Mapping[str, Numbers], used: list[str]) -> Numbers:

@@ -8,6 +8,8 @@ from judge.place import by_place
 from judge.scene import Scene
 
 MID_MAG = (16.0, 18.0)
+FAINT_END_MAG = 1.0
+"""Stars count up to so much above the 5-sigma limit."""
 
 
 def bias(ratio: Array) -> tuple[float, float]:
@@ -39,6 +41,25 @@ def magnitude_bins(mag: Array, ratio: Array, limit: float) -> list[Numbers]:
     return bins
 
 
+def worst_bin(bins: list[Numbers], faintest: float, zp_error: float) -> Numbers:
+    """The largest bias of the bins down to `faintest` that counting statistics do not explain.
+
+    Statistics are two standard errors of the bin and of the zero point.
+    """
+    whole = [one for one in bins if one["mag"] + 0.25 <= faintest]
+    if not whole:
+        return {}
+    excess = [
+        max(0.0, abs(one["bias"]) - 2 * float(np.hypot(one["error"], zp_error))) for one in whole
+    ]
+    worst = int(np.argmax(excess))
+    return {
+        "faint_end_mag": faintest,
+        "worst_excess": excess[worst],
+        "worst_excess_mag": whole[worst]["mag"],
+    }
+
+
 def photometry(scene: Scene, limit_mag: float) -> Numbers:
     """Zero point, magnitude errors by brightness, and by place on the chip."""
     radius = scene.aperture_pix
@@ -68,5 +89,6 @@ def photometry(scene: Scene, limit_mag: float) -> Numbers:
         numbers["n_mid"] = int(middle.sum())
         worst = [b["bias"] for b in bins if low <= b["mag"] <= high]
         numbers["mid_worst_bin"] = max(worst, key=abs, default=float("nan"))
+    numbers |= worst_bin(bins, limit_mag - FAINT_END_MAG, zp_error)
     numbers["place"] = by_place(scene)
     return numbers

@@ -18,12 +18,15 @@ class Stack:
     """A coadd with its weights.
 
     data : float32 (ny, nx), ADU/frame; weight : float32 (ny, nx), 1 / ADU^2, 0 without data
+    noise_correlation : noise of a large aperture over sqrt(sum of 1 / weight), by the weight map's
+        own keyword NOISECOR
     """
 
     path: Path
     data: Array
     weight: Array
     header: fits.Header
+    noise_correlation: float = 1.0
 
     @cached_property
     def wcs(self) -> WCS:
@@ -63,6 +66,7 @@ def read_stack(parent: Path, chip: int) -> Stack:
     if weight_path is None:
         raise MissingInput(f"{weights[0]}: the weight map of {path.name} is not there")
     data, header = read_image(path)
-    weight, _ = read_image(weight_path)
+    weight, weight_header = read_image(weight_path)
     good = np.isfinite(data) & np.isfinite(weight) & (weight > 0)
-    return Stack(path, np.where(good, data, 0), np.where(good, weight, 0), header)
+    correlation = float(weight_header.get("NOISECOR", 1.0))
+    return Stack(path, np.where(good, data, 0), np.where(good, weight, 0), header, correlation)

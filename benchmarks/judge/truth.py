@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table
+from astropy.time import Time
 
 from helpers import Array, polynomial, to_plane
 from photometrus.errors import MissingInput
@@ -39,6 +40,11 @@ class Truth:
     def band(self) -> str:
         """The filter."""
         return self.exposures[0]["band"]
+
+    @property
+    def epoch_yr(self) -> float:
+        """Of the observation, Julian year."""
+        return float(Time(self.exposures[0]["date"]).jyear)
 
     @cached_property
     def mag(self) -> Array:
@@ -104,6 +110,25 @@ class Truth:
             clear = exposure["zp_e"] - exposure["extinction"]
             limits.append(clear - 2.5 * np.log10(max(room, 1.0) / peak))
         return max(limits)
+
+    def seen(self, exposure: Mapping[str, Any]) -> tuple[float, float]:
+        """Electrons of a star of magnitude 0 in a ramp, and the variance of a sky pixel in them.
+
+        Slopes are unweighted straight lines through n reads (Rauscher et al. 2007, PASP 119, 768):
+        read noise r gives 12 n r^2 / (n^2 - 1). Where the simulation lets photons accumulate from
+        read to read, they give 6/5 (n^2 + 1) / (n^2 - 1) of what counting them would.
+        """
+        n = max(int(exposure["nframes"]), 2)
+        response = self.meta["chips"][str(self.chip)].get("response_median", 1.0)
+        reads = self.args["readnoise"] ** 2 * 12 * n / (n**2 - 1)
+        photons = 1.2 * (n**2 + 1) / (n**2 - 1) if self.accumulates else 1.0
+        star = 10 ** (0.4 * (exposure["zp_e"] - exposure["extinction"]))
+        return response * star, photons * response * exposure["sky_e"] + reads
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether reads of a ramp share their photons: so in photometrus' own simulator."""
+        return "photometrus" in str(self.meta.get("flat", ""))
 
     def name(self, exposure: Mapping[str, Any]) -> str:
         """The ramp of an exposure: ``01599131C3``."""

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,30 +20,35 @@ from threadpoolctl import threadpool_limits
 
 from photometrus import astromatic, intermediate, ladder
 from photometrus.config import Config
+from photometrus.distortion import Distortion
+from photometrus.distortion_store import DistortionStore, store_folder
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, TooFewFrames
 from photometrus.evidence import gather
 from photometrus.flats import Flats
 from photometrus.frame import Coadd, Frame, Image, Progress, Quality, no_progress
-from photometrus.instrument import BORDER_PIXELS, PIXEL_SCALE_ARCSEC
+from photometrus.instrument import BORDER_PIXELS, PIXEL_SCALE_ARCSEC, night_of
 from photometrus.io import fitsfile
+from photometrus.io.spool import Spooled
 from photometrus.kernels.resample import fill_bad
 from photometrus.netrefine import refine_coadd
-from photometrus.optics import FieldFit, field_fit
+from photometrus.optics import FieldFit, field_fit, shared_factors
 from photometrus.products import Products, RampId
-from photometrus.reference import at_epoch
+from photometrus.reference import at_epoch, match_catalog
 from photometrus.selection import by_header, is_included
 from photometrus.stackfiles import StackFiles
 from photometrus.stages import artifacts, astrometry, detrend, masks, sky
 from photometrus.stages.background import Mask, fit_background, flat_background
 from photometrus.stages.coadd import Layer, coadd, common_grid
-from photometrus.stages.quality import reject, relative_fluxes
+from photometrus.stages.quality import area_slope, reject, relative_fluxes
 from photometrus.stages.sources import find_sources, seeing_and_ellipticity
 from photometrus.track import ChipResult, Track, Verdict, flagged_shares, judged
-from photometrus.wcs import pointing_wcs
+from photometrus.wcs import pixel_areas, pointing_wcs
 from photometrus.workers import Each, try_each
 
 log = logging.getLogger(__name__)
 
+SURE_SIGMA = 3.0
+"""What the stars say against the usual must be so significant."""
 MAX_BAD_FRACTION = 0.5
 """A frame with more unusable pixels is not a frame."""
 
@@ -82,7 +88,7 @@ def reduce_chip(
     started = time.monotonic()
     try:
         # The matrices are small: a second BLAS thread costs more than it gives.
-        with threadpool_limits(1, user_api="blas"):
+        with threadpool_limits(1, user_api="blas"), run.scratch:
             result = run.reduce()
     except PhotometrusError as error:
         log.error("C%d: %s", chip, error)  # noqa: TRY400 - explained, not a bug
@@ -105,35 +111,37 @@ class ChipRun:
     ramps: list[RampId]
     shared: FieldFit | None = None
     field_fit: FieldFit | None = None
-    residuals: Table = field(default_factory=Table)
+    joint: astrometry.JointSolution | None = None
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict)
     """Numbers of the chip, as they become known."""
+    scratch: ExitStack = field(default_factory=ExitStack)
+    """What is to be cleared away at the end."""
 
     def reduce(self) -> ChipResult:
         """Everything, in order: the page of verbs."""
         frames = self.open_frames()
         tracks = self.calibrate(frames, self.choose_flat(frames))
-        first_sky, tracks = self.first_sky(tracks)
-        tracks = self.find_stars(tracks, first_sky)
+        tracks = self.first_sky(tracks)
+        tracks = self.find_stars(tracks)
         tracks, catalog = self.solve(tracks)
+        self.choose_pixel_area(tracks, catalog)
         self.judge(tracks)
-        tracks, hidden, shallow = self.hide_stars(tracks, first_sky)
-        tracks = self.mark_artifacts(tracks, first_sky, shallow)
-        final, tracks = self.final_sky(tracks)
-        self.write_sky(final.image, tracks)
+        tracks, hidden, shallow = self.hide_stars(tracks)
+        tracks = self.mark_artifacts(tracks, shallow)
+        tracks = self.final_sky(tracks)
         if self.config.run.engine == "astromatic":
-            result, numbers = self.stack_with_astromatic(tracks, final, catalog)
+            result, numbers = self.stack_with_astromatic(tracks, catalog)
         else:
             if self.config.run.keep == "all":
-                self.write_frames(self.products, tracks, final)
-            result, numbers = self.stack(tracks, final), {}
+                self.write_frames(self.products, tracks)
+            result, numbers = self.stack(tracks), {}
         if self.config.run.astrometry_net:
             result = self.refine_with_astrometry_net(result, catalog)
         numbers = {**self.numbers(self.used(tracks)), **numbers}
         written = self.write_stack(result, self.used(tracks), numbers)
-        written = replace(written, extras=self.write_extras(result, tracks, final))
+        written = replace(written, extras=self.write_extras(result, tracks))
         return self.draw_page(written, result, tracks, hidden)
 
     # ------------------------------------------------------------ frames
@@ -215,16 +223,17 @@ class ChipRun:
 
     # ------------------------------------------------------------ sky and stars
 
-    def first_sky(self, tracks: list[Track]) -> tuple[Image, list[Track]]:
-        """The sky with nothing hidden; and hot pixels flagged from now on."""
+    def first_sky(self, tracks: list[Track]) -> list[Track]:
+        """The tracks with the sky with nothing hidden; hot pixels are flagged from now on."""
         raw = self.make_sky(tracks, [sky.no_mask(tracks[0].pixels.shape)] * len(tracks)).image
         flat = tracks[0].pixels.flat
         flat = replace(flat, bad=flat.bad | sky.hot_pixels(raw, self.config.sky))
+        first = sky.Sky(sky.fill_sky(raw, self.config.sky))
         out = []
         for track in tracks:
             pixels = detrend.CalibratedPixels(track.pixels.raw, flat)
-            out.append(replace(track, frame=replace(track.frame, pixels=pixels)))
-        return sky.fill_sky(raw), out
+            out.append(replace(track, frame=replace(track.frame, pixels=pixels), sky=first))
+        return out
 
     def make_sky(
         self, tracks: list[Track], hide: Sequence[Mask], *, average: bool = False
@@ -259,24 +268,22 @@ class ChipRun:
         self.progress(f"C{self.chip} sky", 1, 1)
         return votes
 
-    def find_stars(self, tracks: list[Track], image: Image) -> list[Track]:
+    def find_stars(self, tracks: list[Track]) -> list[Track]:
         """Stars and quality of each frame."""
         hide = sky.no_mask(tracks[0].pixels.shape)
 
         def find(track: Track) -> Track:
-            background, noise = fit_background(
-                track.pixels, image, hide, track.background.scale, self.config.background
-            )
+            track = self.fit(replace(track, mask=hide))
+            noise = track.noise
             if not noise > 0:
                 raise FrameError(f"{track.name}: no noise in its sky; not a real exposure")
-            data, bad = track.pixels.rows(0, track.pixels.shape[0])
-            background.subtract(data, image, 0)
+            data, bad = track.without_sky(0, track.pixels.shape[0])
             cores = artifacts.find_cores(data, bad, noise, self.config.artifacts)
             fill_bad(data, bad, 8)
             stars = find_sources(data, bad, noise, track.frame.info.reads, self.config.sources)
             fwhm_pix, ellipticity = seeing_and_ellipticity(stars)
             quality = Quality(
-                sky_adu=background.scale,
+                sky_adu=track.background.scale,
                 noise_adu=noise,
                 seeing_arcsec=fwhm_pix * PIXEL_SCALE_ARCSEC,
                 ellipticity=ellipticity,
@@ -284,14 +291,7 @@ class ChipRun:
                 transparency=float("nan"),
             )
             frame = replace(track.frame, quality=quality)
-            return replace(
-                track,
-                frame=frame,
-                background=background,
-                noise=noise,
-                sources=stars,
-                cores=cores,
-            )
+            return replace(track, frame=frame, sources=stars, cores=cores)
 
         done, lost = try_each(find, tracks, self.counted("stars", len(tracks)))
         self.lose((track.name, error) for track, error in lost)
@@ -332,20 +332,25 @@ class ChipRun:
             )
             config = replace(config, astrometry=astrometry.stiff(config.astrometry))
         bases = ladder.bases(placed, self.shared, config)
-        joint = astrometry.solve_jointly(
+        store = self.distortion_store(placed)
+        self.joint = joint = astrometry.solve_jointly(
             [track.sources for track in placed],
             ladder.first_solutions(placed, bases, stars, config),
             bases,
             self.chip,
             catalog,
             config.astrometry,
+            self.stored(store),
         )
+        if joint.contradiction:
+            self.note(f"the stored distortion was not used: {joint.contradiction}")
         if catalog is not None and placed[0].placement is not None:
             angle = placed[0].placement.rotator_deg
             self.field_fit = field_fit(
                 self.chip, bases[0], *joint.correction, angle, joint.n_reference
             )
-        self.residuals = joint.residuals
+            if self.shared is None and astrometry.worth_keeping(joint, config.astrometry):
+                store.keep(joint.distortion, joint.n_reference, alone=bool(joint.contradiction))
         transparency = relative_fluxes([track.sources for track in placed], joint.stars)
         out = []
         for k, track in enumerate(placed):
@@ -356,6 +361,51 @@ class ChipRun:
             out.append(replace(track, frame=frame))
         self.progress(f"C{self.chip} astrometry", 1, 1)
         return out, catalog
+
+    def choose_pixel_area(self, tracks: list[Track], catalog: Table | None) -> None:
+        """Whether the flat holds the area of the pixels: by the stars, when they are sure."""
+        if self.config.coadd.pixel_area != "auto" or catalog is None:
+            return
+        parts = []
+        for k, track in enumerate(tracks):
+            stars = track.sources[(track.sources["flags"] == 0) & (track.sources["snr"] > 20)]
+            i, j = match_catalog(stars, catalog, track.frame.wcs, 1.0)
+            x, y = np.asarray(stars["x"])[i], np.asarray(stars["y"])[i]
+            mag, flux = np.asarray(catalog["mag"])[j], np.asarray(stars["flux"])[i]
+            area = pixel_areas(track.frame.wcs, x, y)
+            parts.append(np.stack([j, np.full(i.size, k), mag, flux, area]))
+        star, frame, mag, flux, area = np.concatenate(parts, axis=1)
+        known = np.isfinite(mag) & (flux > 0)
+        slope, error = area_slope(
+            star[known].astype(int), frame[known].astype(int), mag[known], flux[known], area[known]
+        )
+        self.measured["area_slope"], self.measured["area_slope_error"] = slope, error
+        if slope + 0.5 > SURE_SIGMA * error:
+            self.note(
+                f"the stars' fluxes do not fall with the area of their pixels (slope {slope:.2f} "
+                f"+- {error:.2f}, not -1): the flat does not hold it, resampling conserves flux"
+            )
+            coadd_config = replace(self.config.coadd, pixel_area="jacobian")
+            self.config = replace(self.config, coadd=coadd_config)
+
+    def distortion_store(self, tracks: list[Track]) -> DistortionStore:
+        """What is stored of this chip's distortion, seen from these frames."""
+        return DistortionStore(
+            folder=store_folder(self.config.input.distortion_dir),
+            band=self.products.band,
+            chip=self.chip,
+            night=night_of(tracks[0].frame.info.begin_mjd),
+            ramps=tuple(track.name for track in tracks),
+            degree=astrometry.degree(self.config.astrometry),
+        )
+
+    def stored(self, store: DistortionStore) -> Distortion | None:
+        """What other nights say of the distortion, about the templates that are used."""
+        found = store.stored()
+        if found is None or self.shared is None:
+            return found
+        # The templates have what all chips share in them already.
+        return found.relative_to(shared_factors(self.chip, self.shared))
 
     def reference_catalog(self, tracks: list[Track]) -> Table | None:
         """The reference catalogue at the epoch of observation; None, with a note, without one."""
@@ -387,7 +437,7 @@ class ChipRun:
             if reason and is_included(track.frame.info.ramp, self.config.select):
                 self.note(f"{track.name} is in the stack, as -include wants, though {reason}")
                 reason = ""
-            lost = not reason and track.frame.solution.level == "shift"
+            lost = not reason and track.frame.solution.level == "pointing"
             if lost:
                 reason = f"astrometry: {track.frame.solution.reason}"
             self.verdicts[track.name] = replace(
@@ -400,13 +450,10 @@ class ChipRun:
         """The tracks that go into the stack."""
         return [track for track in tracks if self.verdicts[track.name].used]
 
-    def hide_stars(
-        self, tracks: list[Track], image: Image
-    ) -> tuple[list[Track], masks.StarMask, masks.Shallow]:
+    def hide_stars(self, tracks: list[Track]) -> tuple[list[Track], masks.StarMask, masks.Shallow]:
         """Where the stars are, from a shallow stack of the good frames, as each frame sees them."""
         self.progress(f"C{self.chip} star mask", 0, 1)
-        first = sky.Sky(image)
-        layers = [layer(track, first) for track in self.used(tracks)]
+        layers = [layer(track) for track in self.used(tracks)]
         shallow = masks.shallow_stack(layers, self.config.coadd, each=self.each)
         found = masks.find_stars(shallow, self.config.masks)
         self.measured["masked_fraction"] = found.fraction
@@ -420,28 +467,34 @@ class ChipRun:
             shallow,
         )
 
-    def mark_artifacts(
-        self, tracks: list[Track], image: Image, shallow: masks.Shallow
-    ) -> list[Track]:
+    def mark_artifacts(self, tracks: list[Track], shallow: masks.Shallow) -> list[Track]:
         """Each frame against all together: cosmic rays, trails, afterglow, saturated cores.
 
         On the way each frame's background is fitted again, with the stars hidden.
         """
         config = self.config.artifacts
-        alone = len(self.used(tracks)) < 2
+        n_stacked = len(self.used(tracks))
+        alone = n_stacked < 2
 
         def find(k: int) -> tuple[Track, artifacts.Found]:
-            track = self.fit(tracks[k], image)
+            track = self.fit(tracks[k])
             shape = track.pixels.shape
-            data, bad = track.pixels.rows(0, shape[0])
-            track.background.subtract(data, image, 0)
+            data, bad = track.without_sky(0, shape[0])
             expected, spread = (
                 (None, None)
                 if alone
                 else shallow.seen_by(track.frame.wcs, shape, track.flux_factor)
             )
             frame = artifacts.Compared(
-                data, bad, expected, spread, track.mask(0, shape[0]), track.noise, track.gain
+                data,
+                bad,
+                expected,
+                spread,
+                track.mask(0, shape[0]),
+                track.noise,
+                track.gain,
+                # The range of nine values of a stack of pixels of double size.
+                floor=4 * track.noise / masks.BIN / np.sqrt(n_stacked),
             )
             earlier = [
                 (j, seconds, tracks[j].cores)
@@ -471,38 +524,81 @@ class ChipRun:
             out.append(replace(track, frame=frame, n_trails=len(one.trails)))
         return out
 
-    def fit(self, track: Track, image: Image) -> Track:
-        """The track with its background fitted against a sky, stars hidden."""
+    def fit(self, track: Track) -> Track:
+        """The track with its background fitted against its sky, stars hidden."""
         background, noise = fit_background(
-            track.pixels, image, track.mask, track.background.scale, self.config.background
-        )
+            track.pixels, track.sky.image, track.mask, track.background.scale,
+            self.config.background,
+        )  # fmt: skip
+        if track.sky.share is not None:
+            # Its own vote has made its residuals smaller than they are.
+            noise *= 1 + float(np.median(track.sky.share[:: max(1, track.pixels.shape[0] // 64)]))
         return replace(track, background=background, noise=noise)
 
-    def final_sky(self, tracks: list[Track]) -> tuple[sky.Sky, list[Track]]:
-        """The sky with stars and artifacts hidden, and each frame's background against it."""
-        good = self.used(tracks)
-        # A frame too bad for the stack may still vote for the sky when there are few.
-        voters = good if len(good) >= self.config.sky.min_frames else tracks
-        votes = self.make_sky(voters, [track.mask for track in voters], average=True)
-        final = sky.settle(votes) if votes.noise > 0 else sky.Sky(sky.fill_sky(votes.image))
-        names = {track.name for track in voters} if final.share is not None else set()
+    def final_sky(self, tracks: list[Track]) -> list[Track]:
+        """Each frame's sky, from the frames near it in time with stars and artifacts hidden.
 
-        def fit(track: Track) -> Track:
-            track = replace(self.fit(track, final.image), voted=track.name in names)
-            if not track.voted or final.share is None:
-                return track
-            return replace(track, noise=track.noise * (1 + float(np.median(final.share[::16]))))
-
-        tracks = list(self.counted("background", len(tracks))(fit, tracks))
-        for track in tracks:
+        And its background against it.
+        """
+        voters = self.used(tracks)
+        if len(voters) < self.config.sky.enough_frames:
+            # A frame too bad for the stack still saw the sky.
+            voters = [track for track in tracks if not self.verdicts[track.name].lost]
+        width = len(voters)
+        if width >= self.config.sky.min_frames and not self.config.input.sky_override:
+            width = sky.window(
+                [track.pixels for track in voters],
+                [track.background for track in voters],
+                [track.mask for track in voters],
+                self.config.sky,
+            )
+        self.measured["sky_frames"] = float(width)
+        if width < len(voters):
+            self.note(f"the sky changes: each frame's is made of {width} neighbours in time")
+        # A frame without a vote is served as the voter next to it in time.
+        begun = [track.frame.info.begin_mjd for track in voters]
+        place = np.searchsorted(
+            begun[1:], [track.frame.info.begin_mjd for track in tracks], "right"
+        )
+        out: list[Track] = []
+        for makers, users in sky.windows(len(voters), width):
+            served = [track for track, k in zip(tracks, place, strict=True) if k in users]
+            out += self.with_sky([voters[k] for k in makers], served, running=width < len(voters))
+        for track in out:
             self.verdicts[track.name] = replace(
                 self.verdicts[track.name], sky_adu=track.background.scale, noise_adu=track.noise
             )
-        return final, tracks
+        return out
 
-    def stack(self, tracks: list[Track], final: sky.Sky) -> Coadd:
+    def with_sky(self, makers: list[Track], served: list[Track], *, running: bool) -> list[Track]:
+        """The tracks that are served by the sky of some voters, fitted against it.
+
+        running : it is one of several; they wait on disk
+        """
+        votes = self.make_sky(makers, [track.mask for track in makers], average=True)
+        final = sky.settle(votes) if votes.noise > 0 else sky.Sky(sky.fill_sky(votes.image))
+        ramps = [track.frame.info.ramp for track in makers] if running else self.ramps
+        self.write_sky(np.asarray(final.image), makers, ramps)
+        if running:
+            folder = self.scratch.enter_context(
+                tempfile.TemporaryDirectory(prefix=".sky-", dir=self.products.root)
+            )
+            spooled = [
+                None if image is None else Spooled(Path(folder) / name, np.asarray(image))
+                for name, image in (("image", final.image), ("share", final.share))
+            ]
+            final = sky.Sky(*spooled)  # type: ignore[arg-type]
+        voted = {track.name for track in makers}
+
+        def fit(track: Track) -> Track:
+            own = final if track.name in voted else sky.Sky(final.image)
+            return self.fit(replace(track, sky=own))
+
+        return list(self.counted("background", len(served))(fit, served))
+
+    def stack(self, tracks: list[Track]) -> Coadd:
         """The coadd of the frames whose verdict is good."""
-        layers = [layer(track, final) for track in self.used(tracks)]
+        layers = [layer(track) for track in self.used(tracks)]
         grid = common_grid(
             [one.wcs for one in layers], [one.shape for one in layers], self.config.coadd
         )
@@ -512,7 +608,7 @@ class ChipRun:
         return result
 
     def stack_with_astromatic(
-        self, tracks: list[Track], final: sky.Sky, catalog: Table | None
+        self, tracks: list[Track], catalog: Table | None
     ) -> tuple[Coadd, dict[str, float]]:
         """The coadd by SExtractor, SCAMP and SWarp, which work on the frames on disk.
 
@@ -521,7 +617,7 @@ class ChipRun:
         with tempfile.TemporaryDirectory(prefix=".astromatic-", dir=self.products.root) as name:
             keep = self.config.run.keep == "all"
             products = self.products if keep else replace(self.products, root=Path(name))
-            self.write_frames(products, tracks, final)
+            self.write_frames(products, tracks)
             self.progress(f"C{self.chip} astromatic", 0, 1)
             done = astromatic.stack(products, self.used(tracks), catalog, self.config, self.each)
             self.progress(f"C{self.chip} astromatic", 1, 1)
@@ -539,23 +635,23 @@ class ChipRun:
 
     # ------------------------------------------------------------ products
 
-    def write_frames(self, products: Products, tracks: list[Track], final: sky.Sky) -> None:
+    def write_frames(self, products: Products, tracks: list[Track]) -> None:
         """The intermediate products that users know."""
 
         def write(track: Track) -> None:
             angle = ladder.rotator(track, self.config)
-            intermediate.write_frame(products, track, final, angle)
+            intermediate.write_frame(products, track, angle)
 
         for _ in self.counted("products", len(tracks))(write, tracks):
             pass
 
-    def write_sky(self, image: Image, tracks: list[Track]) -> None:
+    def write_sky(self, image: Image, tracks: list[Track], ramps: list[RampId]) -> None:
         """The sky in ADU of the median frame."""
         level = float(np.median([track.background.scale for track in tracks]))
         header = fitsfile.product_header(tracks[0].frame.header, None, image.shape)
         header["SKYLEVEL"] = (level, "[adu] median sky level of the frames")
         header["NCOMBINE"] = (len(tracks), "frames")
-        fitsfile.write_image(self.products.sky(self.ramps), image * np.float32(level), header)
+        fitsfile.write_image(self.products.sky(ramps), image * np.float32(level), header)
 
     def write_stack(
         self, result: Coadd, good: list[Track], numbers: dict[str, float]
@@ -575,7 +671,7 @@ class ChipRun:
             field_fit=self.field_fit,
         )
 
-    def write_extras(self, whole: Coadd, tracks: list[Track], final: sky.Sky) -> list[Path]:
+    def write_extras(self, whole: Coadd, tracks: list[Track]) -> list[Path]:
         """What was asked for beside the stack, on its grid; the paths."""
         used = self.used(tracks)
 
@@ -584,7 +680,7 @@ class ChipRun:
             return _cards(numbers | {"rejected_fraction": stack.rejected_fraction})
 
         files = StackFiles(self.products, self.ramps, self.config)
-        layers = [layer(track, final) for track in used]
+        layers = [layer(track) for track in used]
         frames = [track.frame for track in used]
         return files.write_extras(whole, layers, frames, measures, each=self.each)
 
@@ -604,7 +700,7 @@ class ChipRun:
             result,
             tracks,
             done.verdicts,
-            self.residuals,
+            self.joint.residuals if self.joint is not None else Table(),
             stars,
             numbers=done.numbers,
             notes=done.notes,
@@ -668,7 +764,7 @@ class ChipRun:
         }
 
 
-def layer(track: Track, final: sky.Sky) -> Layer:
+def layer(track: Track) -> Layer:
     """A frame as a layer of a stack: sky subtracted while it is read, inverse variance beside it.
 
     Sky photons set the variance: dividing by the response f multiplies it by 1/f.
@@ -677,7 +773,7 @@ def layer(track: Track, final: sky.Sky) -> Layer:
     inverse = np.float32(1.0 / track.noise**2)
 
     def rows(y0: int, y1: int) -> tuple[Image, Any, Image]:
-        data, bad = track.without_sky(final, y0, y1)
+        data, bad = track.without_sky(y0, y1)
         return data, bad, response[y0:y1] * inverse
 
     return Layer(rows, track.pixels.shape, track.frame.wcs, track.flux_factor)

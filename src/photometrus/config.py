@@ -54,6 +54,7 @@ class InputConfig:
     ftype: str = "ramp"  # kind of file that is downloaded
     catalog: str = "2MASS"  # reference catalogue: a file, the name of a survey, or "none"
     flat_dir: str = ""  # the flat store; empty: PHOTOMETRUS_FLATS or the user's data folder
+    distortion_dir: str = ""  # the store of distortions; empty: as above; "none": off
     cache: str = ""  # catalogue cache; empty: PHOTOMETRUS_CACHE or the user's cache folder
     sky_override: str = ""  # a sky to use instead of making one
     astrometry_net_cfg: str = ""  # solve-field's configuration; empty: an index is built
@@ -89,7 +90,7 @@ CHOICES = {
     "run.engine": ("native", "astromatic"),
     "run.keep": ("all", "final"),
     "coadd.combine": ("clipped", "mean", "median"),
-    "coadd.pixel_area": ("flat", "jacobian"),
+    "coadd.pixel_area": ("auto", "flat", "jacobian"),
 }
 
 

@@ -142,7 +142,10 @@ class Solution:
     """How well a frame's astrometry is known, and by which step of the ladder."""
 
     level: str
-    """``full``; ``shift``: its stars do not confirm it; ``relative``: without a catalogue."""
+    """The ladder, from the top: ``full``, a distortion by the chip's own stars; ``affine``, too few
+    for that, the stored one or the template's is held; ``shift``, too few for the frame's linear
+    terms; ``relative``, against the other frames, without a catalogue; ``pointing``, its stars do
+    not confirm where it is: it does not enter the stack."""
     n_matched: int
     rms_arcsec: float
     """Per axis, against the reference catalogue; NaN without one."""

@@ -7,20 +7,16 @@ from photometrus.frame import Flags, Image
 from photometrus.io import fitsfile, ldac
 from photometrus.kernels.resample import fill_bad
 from photometrus.products import Products
-from photometrus.stages.sky import Sky
 from photometrus.track import Track
 from photometrus.wcs import pointing_wcs, tpv_cards
 
 
-def write_frame(products: Products, track: Track, final: Sky, rotator_deg: float) -> None:
-    """All products of one frame, in the order in which they are made.
-
-    final : the sky that the track's background scales
-    """
+def write_frame(products: Products, track: Track, rotator_deg: float) -> None:
+    """All products of one frame, in the order in which they are made."""
     write_placed(products, track, rotator_deg)
     data, bad = track.pixels.rows(0, track.pixels.shape[0])
     write_flat_fielded(products, track, np.where(bad != 0, np.float32(np.nan), data), rotator_deg)
-    data, bad = track.without_sky(final, 0, track.pixels.shape[0])
+    data, bad = track.without_sky(0, track.pixels.shape[0])
     write_flags(products, track, bad)
     fill_bad(data, bad, 8)
     write_subtracted(products, track, data)

@@ -23,6 +23,8 @@ from photometrus.wcs import crval, pixel_to_sky, shifted, to_plane
 RIGHT_ANGLES = (90.0, 180.0, 270.0)
 SMALL_ERRORS_DEG = (0.0, -0.25, 0.25, -0.5, 0.5)
 """Tried around every candidate: the rotator's own error."""
+MODEL_FRAMES = 3
+"""So many frames are fitted alone; the best of them starts the others."""
 NOTEWORTHY_DEG = 5.0
 """The rotator differs from what was stated by more: the user is told."""
 
@@ -175,8 +177,10 @@ def first_solutions(
     def alone(k: int) -> tuple[WCS, int, float]:
         return astrometry.refine_alone(placed[k].sources, catalog, own[k], chip, config.astrometry)
 
-    fits = [alone(k) for k in range(len(placed))]
-    best = max(range(len(placed)), key=lambda k: fits[k][1])
+    # A trailed or cloudy frame may have many false stars: the best of some is the one that fits.
+    tried = sorted(range(len(placed)), key=lambda k: -n_stars(placed[k]))[:MODEL_FRAMES]
+    fits = {k: alone(k) for k in tried}
+    best = max(fits, key=lambda k: fits[k][1])
 
     def carry(k: int) -> WCS:
         start = placement.carried(fits[best][0], own[best], own[k])

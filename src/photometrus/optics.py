@@ -66,7 +66,7 @@ class Optics:
         The radial one is 1 at 2500" from the axis; the departure is the template's, in arcsec.
         In the plane about `centre`: near a pole its north is not that of the frame.
         """
-        matrix = _plane_matrix(wcs, centre)
+        matrix = plane_matrix(wcs, centre)
         scale = np.sqrt(abs(np.linalg.det(matrix)))
         radial = matrix @ _radial_pix(self.chip, x, y) / scale
         departure = matrix @ _departure_pix(self.chip, x, y)
@@ -140,7 +140,7 @@ def template_radial_arcsec(chip: int) -> float:
     return _template_parts(chip)[1] * PIXEL_SCALE_ARCSEC
 
 
-def _plane_matrix(wcs: WCS, centre: tuple[float, float]) -> Array:
+def plane_matrix(wcs: WCS, centre: tuple[float, float]) -> Array:
     """Arcsec per pixel at the reference pixel, in the plane about `centre`: float64 (2, 2)."""
     step = 100.0
     x = wcs.wcs.crpix[0] - 1 + step * np.array([1, -1, 0, 0])
@@ -154,7 +154,7 @@ def _orientation(wcs: WCS) -> Array:
     return wcs.pixel_scale_matrix / np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix)))
 
 
-def _linear_parts(wcs: WCS) -> tuple[Array, Array, Array, Array]:
+def linear_parts(wcs: WCS) -> tuple[Array, Array, Array, Array]:
     """Stretch, turn and two shears as combinations of (east u, east v, north u, north v).
 
     With L the linear terms and Q the template's orientation, M = L Q^T = [[a, b], [c, d]]:
@@ -166,13 +166,33 @@ def _linear_parts(wcs: WCS) -> tuple[Array, Array, Array, Array]:
     return (a + d) / 2, (c - b) / 2, (a - d) / 2, (b + c) / 2
 
 
-def _linear_columns(p: int) -> list[int]:
-    """Where east u, east v, north u, north v stand among p terms east and p terms north."""
-    return [2, 1, p + 2, p + 1]
+def linear_columns(p: int, first: int = 0) -> list[int]:
+    """Where east u, east v, north u, north v stand among p terms east and p terms north.
+
+    first : where the constant stands that precedes them
+    """
+    return [first + 2, first + 1, p + first + 2, p + first + 1]
 
 
-def prior(sigma: Array, wcs: WCS, shared_sigma: Sequence[float], shear_arcsec: float) -> Array:
-    """Precision matrix (2 p + SHARED)^2 of [terms east, terms north, shared factors].
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """What is believed beforehand of [terms east, terms north, shared factors]: k = 2 p + SHARED.
+
+    precision : float64 (k, k), inverse covariance; pull : float64 (k,), precision @ mean
+    """
+
+    precision: Array
+    pull: Array
+
+    def __add__(self, other: "Prior") -> "Prior":
+        """Both beliefs, independent of each other."""
+        return Prior(self.precision + other.precision, self.pull + other.pull)
+
+
+def template_prior(
+    sigma: Array, wcs: WCS, shared_sigma: Sequence[float], shear_arcsec: float
+) -> Prior:
+    """The template as a prior: its correction is zero within limits.
 
     sigma : float64 (p,), priors of the terms. The linear terms are split by what they do to the
     template's linear part: turn and stretch it (free by `sigma`), or shear it (telescopes do not).
@@ -183,11 +203,11 @@ def prior(sigma: Array, wcs: WCS, shared_sigma: Sequence[float], shear_arcsec: f
     if p >= 3:
         free, stiff = sigma[1], min(sigma[1], shear_arcsec)
         limits = (free, free, stiff, stiff)
-        matrix[np.ix_(_linear_columns(p), _linear_columns(p))] = sum(
+        matrix[np.ix_(linear_columns(p), linear_columns(p))] = sum(
             np.outer(part, part) / limit**2
-            for part, limit in zip(_linear_parts(wcs), limits, strict=True)
+            for part, limit in zip(linear_parts(wcs), limits, strict=True)
         )
-    return matrix
+    return Prior(matrix, np.zeros(len(matrix)))
 
 
 @dataclass(frozen=True)
@@ -230,10 +250,10 @@ def field_fit(
     """
     p = (curvature.shape[0] - SHARED) // 2
     pick = np.zeros((2 + SHARED, curvature.shape[0]))
-    pick[0, _linear_columns(p)], pick[1, _linear_columns(p)] = _linear_parts(wcs)[:2]
+    pick[0, linear_columns(p)], pick[1, linear_columns(p)] = linear_parts(wcs)[:2]
     pick[2:, -SHARED:] = np.eye(SHARED)
     linear = np.array([terms[2, 0], terms[1, 0], terms[2, 1], terms[1, 1]])
-    values = [float(part @ linear) for part in _linear_parts(wcs)[:2]]
+    values = [float(part @ linear) for part in linear_parts(wcs)[:2]]
     information = np.linalg.inv(pick @ np.linalg.inv(curvature) @ pick.T)
     rows = tuple(tuple(float(value) for value in row) for row in information)
     # The templates differ in how much radial distortion they hold; the sum is what chips share.
@@ -252,28 +272,33 @@ def combined(fits: Sequence[FieldFit]) -> FieldFit:
     return FieldFit(rotator, tuple(map(float, values)), rows, sum(f.n_reference for f in fits))
 
 
+def shared_factors(chip: int, field: FieldFit) -> tuple[float, float]:
+    """What all chips share of the shared factors, as corrections to a chip's template."""
+    _, _, radial, departure = field.values
+    return radial - template_radial_arcsec(chip), departure
+
+
 def stretched(optics: Optics, wcs: WCS, field: FieldFit, rotator_deg: float) -> WCS:
     """A template with what all chips share applied to it."""
-    stretch, turn, radial, departure = field.at(rotator_deg)
-    shared = [radial - template_radial_arcsec(optics.chip), departure]
+    stretch, turn, *_ = field.at(rotator_deg)
+    shared = shared_factors(optics.chip, field)
     linear = np.array([[stretch, -turn], [turn, stretch]]) @ _orientation(wcs)
     terms = np.zeros((len(degrees(optics.degree)), 2))
     terms[2], terms[1] = linear[:, 0], linear[:, 1]
     return optics.apply(wcs, terms, np.array(shared), crval(wcs))
 
 
-def solve(normal: Array, right: Array, precision: Array) -> tuple[Array, Array, Array]:
+def solve(normal: Array, right: Array, prior: Prior) -> tuple[Array, Array, Array]:
     """Terms (p, 2), shared factors, and the curvature, of a quadratic form with a prior.
 
     normal : float64 (p + 2 SHARED)^2, of the columns [terms, east and north of each shared term]
     right : float64 (p + 2 SHARED, 2), of the same rows against the east and north targets
-    precision : float64 (2 p + SHARED)^2, from `prior`
 
     East and north have terms of their own and share the factors of the shared terms.
     """
     p = normal.shape[0] - 2 * SHARED
     east, north = slice(p, None, 2), slice(p + 1, None, 2)
-    whole = precision.copy()
+    whole = prior.precision.copy()
     whole[:p, :p] += normal[:p, :p]
     whole[p : 2 * p, p : 2 * p] += normal[:p, :p]
     whole[:p, 2 * p :] += normal[:p, east]
@@ -282,5 +307,5 @@ def solve(normal: Array, right: Array, precision: Array) -> tuple[Array, Array, 
     whole[2 * p :, p : 2 * p] += normal[:p, north].T
     whole[2 * p :, 2 * p :] += normal[east, east] + normal[north, north]
     target = np.concatenate([right[:p, 0], right[:p, 1], right[east, 0] + right[north, 1]])
-    solution = np.linalg.solve(whole, target)
+    solution = np.linalg.solve(whole, target + prior.pull)
     return np.stack([solution[:p], solution[p : 2 * p]], axis=1), solution[2 * p :], whole

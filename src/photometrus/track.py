@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from photometrus.frame import Bad, Flags, Frame, Image
 from photometrus.instrument import GAIN_E_PER_ADU
 from photometrus.optics import FieldFit
-from photometrus.stages import sky
 from photometrus.stages.background import Background, Mask, flat_background
 from photometrus.stages.detrend import CalibratedPixels
 from photometrus.stages.placement import Placement
+from photometrus.stages.sky import Sky, no_mask
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Verdict:
     noise_adu: float = float("nan")
     transparency: float = float("nan")
     level: str = ""
+    level_reason: str = ""
     n_matched: int = 0
     rms_arcsec: float = float("nan")
     internal_rms_arcsec: float = float("nan")
@@ -67,12 +68,12 @@ class Track:
     noise: float = float("nan")
     sources: Table = field(default_factory=Table)
     placement: Placement | None = None
-    mask: Mask = field(default=sky.no_mask((0, 0)))
+    mask: Mask = field(default=no_mask((0, 0)))
     cores: NDArray[Any] = field(default_factory=lambda: np.empty(0, np.int64))
     """Flat indices of the pixels that stars saturated."""
     n_trails: int = 0
-    voted: bool = False
-    """Whether it is one of the frames that made the sky."""
+    sky: Sky = field(default=Sky(np.ones((1, 1), np.float32)))
+    """The sky that is subtracted from it, scaled by its background."""
 
     @property
     def name(self) -> str:
@@ -94,12 +95,11 @@ class Track:
         """Time between the end of another exposure and the middle of this one."""
         return (self.frame.info.middle_mjd - other.frame.info.end_mjd) * 86400.0
 
-    def without_sky(self, final: sky.Sky, y0: int, y1: int) -> tuple[Image, Flags]:
+    def without_sky(self, y0: int, y1: int) -> tuple[Image, Flags]:
         """Rows y0 to y1, calibrated and sky-subtracted, ADU; and their flags."""
         data, bad = self.pixels.rows(y0, y1)
-        self.background.subtract(data, final.image, y0)
-        if self.voted:
-            final.give_back(data, bad, self.mask(y0, y1), y0)
+        self.background.subtract(data, self.sky.image, y0)
+        self.sky.give_back(data, bad, self.mask, y0)
         return data, bad
 
     @property
@@ -121,6 +121,7 @@ def judged(frame: Frame, *, used: bool, reason: str) -> Verdict:
         noise_adu=quality.noise_adu,
         transparency=quality.transparency,
         level=solution.level,
+        level_reason=solution.reason,
         n_matched=solution.n_matched,
         rms_arcsec=solution.rms_arcsec,
         internal_rms_arcsec=solution.internal_rms_arcsec,

@@ -204,6 +204,18 @@ def pixel_to_sky(wcs: WCS, x: Array, y: Array) -> tuple[Array, Array]:
     return np.asarray(ra), np.asarray(dec)
 
 
+def pixel_areas(wcs: WCS, x: Array, y: Array) -> Array:
+    """Solid angle of the pixels at 0-based positions, square arcseconds: float64 (n,)."""
+    centre = crval(wcs)
+    step = 8.0
+    right, left = (
+        np.stack(to_plane(*pixel_to_sky(wcs, x + dx, y), centre)) for dx in (step, -step)
+    )
+    up, down = (np.stack(to_plane(*pixel_to_sky(wcs, x, y + dy), centre)) for dy in (step, -step))
+    dx, dy = (right - left) / (2 * step), (up - down) / (2 * step)
+    return np.abs(dx[0] * dy[1] - dx[1] * dy[0])
+
+
 def sky_to_pixel(wcs: WCS, ra_deg: Array, dec_deg: Array) -> tuple[Array, Array]:
     """0-based pixels of positions, through any distortion; NaN where it does not converge.
 

@@ -187,14 +187,16 @@ def expected_rows(stack, map_x, map_y, step, row0, factor, out, spread):
 
 
 @njit(nogil=True, cache=True)
-def mark_outliers(data, bad, expected, spread, noise, gain, high, low, flag):
+def mark_outliers(data, bad, expected, spread, noise, gain, detail, floor, high, low, flag):
     """Flag pixels far above what is expected of them, and their neighbours that stick out, too.
 
     data, expected, spread : float32 (ny, nx), ADU, sky subtracted; NaN expected: not judged
     bad : uint8 (ny, nx), `flag` is set in it
     noise : of a sky pixel, ADU; gain : electrons per ADU
-    high, low : in units of a pixel's noise, beyond the whole of `spread`: where an outlier begins,
-        and how far it reaches into its neighbours
+    detail, floor : what exceeds `floor` of the spread is real, and a pixel may differ from its
+        expectation by `detail` times that: the seeing varies
+    high, low : in units of a pixel's noise, beyond that: where an outlier begins, and how far it
+        reaches into its neighbours
     returns how many pixels were flagged
     """
     ny, nx = data.shape
@@ -205,10 +207,11 @@ def mark_outliers(data, bad, expected, spread, noise, gain, high, low, flag):
         for x0 in range(nx):
             e = expected[y0, x0]
             # Most pixels end here, before a square root.
-            if bad[y0, x0] != 0 or not (data[y0, x0] - e > high * noise + spread[y0, x0]):
+            if bad[y0, x0] != 0 or not (data[y0, x0] - e > high * noise):
                 continue
+            slack = detail * max(spread[y0, x0] - floor, np.float32(0))
             sigma = np.sqrt(noise * noise + max(e, np.float32(0)) / gain)
-            if data[y0, x0] - e <= high * sigma + spread[y0, x0]:
+            if data[y0, x0] - e <= high * sigma + slack:
                 continue
             bad[y0, x0] |= flag
             queue[0] = y0 * nx + x0
@@ -219,13 +222,12 @@ def mark_outliers(data, bad, expected, spread, noise, gain, high, low, flag):
                 y, x = queue[n] // nx, queue[n] % nx
                 for b in range(max(0, y - 1), min(ny, y + 2)):
                     for a in range(max(0, x - 1), min(nx, x + 2)):
-                        if bad[b, a] != 0 or not (
-                            data[b, a] - expected[b, a] > low * noise + spread[b, a]
-                        ):
-                            continue
                         e = expected[b, a]
+                        if bad[b, a] != 0 or not (data[b, a] - e > low * noise):
+                            continue
+                        slack = detail * max(spread[b, a] - floor, np.float32(0))
                         sigma = np.sqrt(noise * noise + max(e, np.float32(0)) / gain)
-                        if data[b, a] - e > low * sigma + spread[b, a] and n < size:
+                        if data[b, a] - e > low * sigma + slack and n < size:
                             bad[b, a] |= flag
                             queue[n] = b * nx + a
                             n += 1

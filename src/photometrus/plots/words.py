@@ -79,7 +79,10 @@ def _offset(evidence: ChipEvidence) -> str:
     residuals = evidence.residuals
     if not len(residuals):
         return "–"
-    east, north = (1e3 * float(np.mean(residuals[name])) for name in ("d_east", "d_north"))
+    # Zero added: no minus before a zero.
+    east, north = (
+        round(1e3 * float(np.mean(residuals[name])), 1) + 0.0 for name in ("d_east", "d_north")
+    )
     return f"{east:+.1f}, {north:+.1f} mas".replace("-", "−")
 
 

@@ -32,6 +32,7 @@ class ArtifactsConfig:
     """What may be tuned in the masks of what is not the sky's."""
 
     cosmic_sigma: float = 5.5  # above what the other frames say, in units of the pixel's noise
+    cosmic_detail: float = 3.0  # plus this times the range of the stack nearby: seeing varies
     cosmic_reach_sigma: float = 2.5  # of the neighbours that belong to it
     hot_fraction: float = 0.4  # an outlier in more of the frames (and in 3) is a hot pixel
     trail_sigma: float = 10.0  # significance of a line through the chip
@@ -85,6 +86,7 @@ class Compared:
     expected, spread : float32, what the others say and how sure (NaN: nothing); None for the only
         frame
     hide : uint8, not 0 where stars are; noise : of a sky pixel, ADU; gain : electrons per ADU
+    floor : what `spread` is of noise alone, ADU
     """
 
     data: Image
@@ -94,6 +96,7 @@ class Compared:
     hide: Flags
     noise: float
     gain: float
+    floor: float = 0.0
 
     @property
     def left(self) -> Image:
@@ -144,8 +147,9 @@ def mark_cosmic_rays(frame: Compared, config: ArtifactsConfig) -> None:
     if frame.expected is not None and frame.spread is not None:
         mark_outliers(
             frame.data, frame.bad, frame.expected, frame.spread, np.float32(frame.noise),
-            np.float32(frame.gain), np.float32(config.cosmic_sigma),
-            np.float32(config.cosmic_reach_sigma), np.uint8(Bad.COSMIC),
+            np.float32(frame.gain), np.float32(config.cosmic_detail), np.float32(frame.floor),
+            np.float32(config.cosmic_sigma), np.float32(config.cosmic_reach_sigma),
+            np.uint8(Bad.COSMIC),
         )  # fmt: skip
         return
     found, _ = detect_cosmics(

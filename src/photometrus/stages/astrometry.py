@@ -11,22 +11,47 @@ are eliminated first. So the dithers see the distortion far more precisely than 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from astropy.table import Table
 from astropy.wcs import WCS
 from numpy.typing import NDArray
-from scipy import sparse
 from scipy.spatial import cKDTree
 
+from photometrus.adjustment import (
+    Adjusted,
+    FrameScatter,
+    Observations,
+    adjust,
+    centroid_floor,
+    tukey,
+)
+from photometrus.distortion import Distortion, as_prior, disagreement, measured
 from photometrus.frame import Solution
-from photometrus.instrument import PIXEL_SCALE_ARCSEC
-from photometrus.optics import SHARED, Optics, degrees, displacement, prior, solve
+from photometrus.instrument import CHIP_CRPIX, PIXEL_SCALE_ARCSEC
+from photometrus.optics import SHARED, Optics, Prior, degrees, displacement, solve, template_prior
 from photometrus.reference import match_catalog
 from photometrus.wcs import crval, from_plane, pixel_to_sky, sky_to_pixel, to_plane
 
 Array = Any  # float64 array
+ROUNDS = 3
+"""Detections are linked anew, and errors measured, so often."""
+TIE_ARCSEC = 1.2
+"""How far from a star its entry in the catalogue may be."""
+MIN_FLOOR_ARCSEC = 0.001
+"""Centroids are not believed to be better."""
+GOOD_CENTROID_ARCSEC = 0.02
+MIN_MEAN_STARS = 30
+MIN_KEPT_FRAMES = 3
+"""Fewer do not see the distortion by their dithers."""
+CORNER_PIX = 0.7 * 2048.0
+"""Farther than this from the chip's middle in x and in y is a corner."""
+LINEAR_STARS = 6
+"""Fewer do not say how a frame is turned and stretched."""
+ONLY_SHIFT = np.array([[1.0], [0.0], [0.0]])
+"""A shift among what a frame has of its own: shift, two slopes."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +70,9 @@ class AstrometryConfig:
     prior_shear_arcsec: float = 0.3  # how far the template may be sheared, at the chip's edge
     prior_arcsec: tuple[float, ...] = (30.0, 2.5, 0.1, 0.1, 0.1, 0.03)
     """How far the optics may differ from the template, per Legendre term of degree 0, 1, ..."""
-    prior_frame_arcsec: tuple[float, float] = (30.0, 0.15)
-    """How far one frame may differ from the others: shift; linear terms at the chip's edge."""
+    prior_frame_arcsec: tuple[float, float, float, float] = (30.0, 0.15, 0.02, 0.01)
+    """How far one frame may differ from the others: shift; turn, stretch, shear at the chip's edge.
+    With the last three it begins: the frames' own scatter takes their place."""
     field_stars: int = 150
     """A chip with fewer catalogue stars takes what all chips share from all of them."""
     prior_field_arcsec: tuple[float, ...] = (30.0, 0.1, 0.05, 0.03, 0.02, 0.01)
@@ -75,6 +101,7 @@ class Matched:
     x: Array
     y: Array
     error_arcsec: Array
+    """The centroids' own."""
     star: NDArray[Any]
     """Index of each detection's star."""
     row: NDArray[Any]
@@ -93,8 +120,35 @@ class JointSolution:
     """Per frame, the star number of each row of its catalogue; -1 where it took no part."""
     n_stars: int
     n_reference: int
+    distortion: Distortion
+    """What these stars alone say of it, for the nights to come."""
+    contradiction: str
+    """Where the stars contradict the stored distortion, which then was left out."""
     residuals: Table
     """Of every detection with a catalogue star: frame, x, y, d_east, d_north (arcsec)."""
+
+
+def degree(config: AstrometryConfig) -> int:
+    """The degree of the model of a chip."""
+    return len(config.prior_arcsec) - 1
+
+
+def worth_keeping(joint: JointSolution, config: AstrometryConfig) -> bool:
+    """Whether what a solution says of the distortion is worth a place in the store."""
+    full = sum(solution.level == "full" for solution in joint.solutions)
+    return full >= MIN_KEPT_FRAMES and joint.n_reference >= config.field_stars
+
+
+def residual_numbers(residuals: Table) -> dict[str, float]:
+    """Numbers of a solution's residuals: rms per axis, arcsec, of the chip and of its corners."""
+    off = np.stack([np.asarray(residuals["d_east"]), np.asarray(residuals["d_north"])], axis=-1)
+    place = np.stack([np.asarray(residuals["x"]), np.asarray(residuals["y"])], axis=-1)
+    corner = (np.abs(place + 1 - CHIP_CRPIX) > CORNER_PIX).all(axis=-1)
+    return {
+        "n_residuals": float(len(off)),
+        "residual_rms_arcsec": _rms(off),
+        "residual_corner_rms_arcsec": _rms(off[corner]),
+    }
 
 
 def refine_alone(
@@ -112,11 +166,11 @@ def refine_alone(
     wcs, n, rms = base, 0, float("nan")
     n_bright = max(200, min(len(sources), 1500))
     stars = _brightest(sources[np.asarray(sources["flags"]) == 0], n_bright)
-    for radius, degree in ((8.0, 1), (6.0, 3), (3.0, 4), (1.5, 4), (1.0, 4)):
+    for radius, order in ((8.0, 1), (6.0, 3), (3.0, 4), (1.5, 4), (1.0, 4)):
         i, j = match_catalog(stars, reference, wcs, radius, n_bright)
         if i.size < config.min_matched:
             return wcs, int(i.size), rms
-        optics = Optics(chip, degree)
+        optics = Optics(chip, order)
         wcs, rms = _fit_correction(stars[i], reference[j], base, optics, config)
         n = int(i.size)
     return wcs, n, rms
@@ -162,24 +216,19 @@ def _fit_correction(
     shared = optics.shared(base, stars["x"], stars["y"], centre)
     design = np.concatenate([basis, shared], axis=1)
     sigma = np.asarray(config.prior_arcsec)[degrees(optics.degree)]
-    precision = prior(sigma, base, config.prior_shared, config.prior_shear_arcsec)
+    belief = template_prior(sigma, base, config.prior_shared, config.prior_shear_arcsec)
     terms, factors = np.zeros((basis.shape[1], 2)), np.zeros(SHARED)
     residual = target - np.median(target, axis=0)
     for _ in range(8):
         scatter = max(1.4826 * float(np.median(np.abs(residual))), 1e-4)
         scale = np.maximum(scatter, error)
-        weight = _tukey(np.hypot(residual[:, 0], residual[:, 1]) / scale) / scale**2
+        weight = tukey(np.hypot(residual[:, 0], residual[:, 1]) / scale) / scale**2
         weighted = weight[:, None] * design
-        terms, factors, _ = solve(design.T @ weighted, weighted.T @ target, precision)
+        terms, factors, _ = solve(design.T @ weighted, weighted.T @ target, belief)
         residual = target - basis @ terms - displacement(shared, factors)
     used = weight > 0
     rms = float(np.sqrt(np.mean(residual[used] ** 2))) if used.any() else float("nan")
     return optics.apply(base, terms, factors, centre), rms
-
-
-def _tukey(ratio: Array) -> Array:
-    """Tukey's biweight at 5 sigma of a two-dimensional distance."""
-    return np.where(ratio < 5.0, (1 - (ratio / 5.0) ** 2) ** 2, 0.0)
 
 
 def link(
@@ -221,8 +270,8 @@ def link(
         np.add.at(sum_xi, index, xi)
         np.add.at(sum_eta, index, eta)
         np.add.at(count, index, 1)
-        error = np.hypot(stars["x_err"], config.centroid_floor_pix) * PIXEL_SCALE_ARCSEC
-        matched.append(Matched(x, y, np.asarray(error), index, row))
+        error = np.asarray(stars["x_err"], float) * PIXEL_SCALE_ARCSEC
+        matched.append(Matched(x, y, error, index, row))
     ra, dec = from_plane(sum_xi / count, sum_eta / count, centre)
     return matched, ra, dec
 
@@ -234,183 +283,252 @@ def solve_jointly(
     chip: int,
     reference: Table | None,
     config: AstrometryConfig = AstrometryConfig(),
+    stored: Distortion | None = None,
 ) -> JointSolution:
     """One astrometric solution for all frames of a chip, from good first solutions of each.
 
     catalogs : per frame x, y, x_err, flux, flags; wcs : per frame, good to about an arcsecond
     bases : per frame, the chip's template where the frame was found: what the priors refer to
     reference : ra_deg, dec_deg, pos_err_arcsec, mag; None aligns the frames to each other only
+    stored : what other nights say of the distortion; it takes part unless these stars disagree
     """
-    optics = Optics(chip, len(config.prior_arcsec) - 1)
-    current = list(wcs)
-    for _ in range(3):
-        matched, ra, dec = link(catalogs, current, config)
-        # The terms are taken where the star is, not where noise put it: else a smaller chip has
-        # smaller residuals, and without a catalogue nothing keeps it from shrinking.
-        places = [
-            np.stack(sky_to_pixel(w, ra[m.star], dec[m.star]))
-            for w, m in zip(current, matched, strict=True)
-        ]
-        current, fit = _solve_once(matched, places, bases, (ra, dec), reference, optics, config)
-    solutions = [_verdict(k, fit, reference is not None, config) for k in range(len(current))]
+    optics = Optics(chip, degree(config))
+    sigma = np.asarray(config.prior_arcsec)[degrees(optics.degree)]
+    prior = template_prior(sigma, bases[0], config.prior_shared, config.prior_shear_arcsec)
+    problem = _Problem(catalogs, bases, optics, reference, config)
+    floor = config.centroid_floor_pix * PIXEL_SCALE_ARCSEC
+    last = _round(problem, wcs, FrameScatter(*config.prior_frame_arcsec[1:]), floor, prior)
+    for _ in range(ROUNDS - 1):
+        last = _round(problem, last.wcs, last.scatter, last.floor_arcsec, prior)
+    ours = measured(last.fit.information, last.fit.pull, bases[0], optics.degree)
+    contradiction = ""
+    if stored is not None:
+        # The stars have spoken alone: do they contradict what was stored?
+        contradiction = disagreement(ours, stored, prior, optics.degree)
+        if not contradiction:
+            prior = prior + as_prior(stored, bases[0], optics.degree)
+            last = _round(problem, last.wcs, last.scatter, last.floor_arcsec, prior)
+    seen, fit, matched = last.seen, last.fit, last.matched
     stars = []
     for table, frame in zip(catalogs, matched, strict=True):
         numbers = np.full(len(table), -1)
         numbers[frame.row] = frame.star
         stars.append(numbers)
+    tied = _tied(seen, fit)
+    to_catalog = (fit.moved - last.offset - seen.known[seen.star])[tied]
+    held = "the stored one" if stored is not None and not contradiction else "the template's"
+    judge = partial(_verdict, seen=seen, fit=fit, tied=tied, config=config)
     return JointSolution(
-        wcs=current,
-        solutions=solutions,
-        correction=fit["correction"],
+        wcs=last.wcs,
+        solutions=[
+            judge(k, has_reference=reference is not None, held=held) for k in range(len(bases))
+        ],
+        correction=(fit.terms, fit.factors, fit.curvature),
+        distortion=ours,
+        contradiction=contradiction,
         stars=stars,
-        n_stars=len(ra),
-        n_reference=fit["n_reference"],
-        residuals=fit["residuals"],
+        n_stars=seen.n_stars,
+        n_reference=int(np.isfinite(seen.known_error).sum()),
+        residuals=Table(
+            {
+                "frame": seen.frame[tied],
+                "x": np.concatenate([m.x for m in matched])[tied],
+                "y": np.concatenate([m.y for m in matched])[tied],
+                "d_east": to_catalog[:, 0],
+                "d_north": to_catalog[:, 1],
+            }
+        ),
     )
 
 
-def _solve_once(matched, places, bases, stars, reference, optics, config):
-    """One round of the joint least squares; returns the WCSs and what is left over.
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """What does not change from round to round."""
 
-    places : per frame, float64 (2, n), the pixel of each detection's star
+    catalogs: Sequence[Table]
+    bases: Sequence[WCS]
+    optics: Optics
+    reference: Table | None
+    config: AstrometryConfig
+
+
+@dataclass(frozen=True, eq=False)
+class _Round:
+    """One round: detections linked, solved, and what the next one begins with."""
+
+    wcs: list[WCS]
+    scatter: FrameScatter
+    floor_arcsec: float
+    matched: list[Matched]
+    seen: Observations
+    fit: Adjusted
+    offset: Array
+
+
+def _round(
+    problem: _Problem,
+    wcs: Sequence[WCS],
+    scatter: FrameScatter,
+    floor_arcsec: float,
+    prior: Prior,
+) -> _Round:
+    """Link the detections by a solution, and solve.
+
+    What the stars say of their own scatter and of the frames' holds for the next round.
     """
-    n_frames = len(bases)
+    bases, config = problem.bases, problem.config
+    matched, ra, dec = link(problem.catalogs, wcs, config)
+    seen = _observations(problem, matched, wcs, (ra, dec), floor_arcsec)
+    fit = adjust(seen, bases[0], len(bases), prior, config.prior_frame_arcsec[0], scatter)
+    offset = _mean_offset(seen, fit)
+    bright = centroid_floor(seen, fit.residual, np.concatenate([m.error_arcsec for m in matched]))
+    return _Round(
+        wcs=[
+            _corrected(base, own - offset * ONLY_SHIFT, fit, problem.optics, crval(bases[0]))
+            for base, own in zip(bases, fit.own, strict=True)
+        ],
+        scatter=fit.scatter,
+        floor_arcsec=max(bright, MIN_FLOOR_ARCSEC) if np.isfinite(bright) else floor_arcsec,
+        matched=matched,
+        seen=seen,
+        fit=fit,
+        offset=offset,
+    )
+
+
+def _observations(
+    problem: _Problem,
+    matched: Sequence[Matched],
+    current: Sequence[WCS],
+    stars: tuple[Array, Array],
+    floor_arcsec: float,
+) -> Observations:
+    """The detections of all frames in the plane about the first frame's reference point.
+
+    current : per frame, the solution so far; stars : ra_deg, dec_deg of the linked stars
+    floor_arcsec : added to the centroids' own errors
+    """
+    bases, optics = problem.bases, problem.optics
     centre = crval(bases[0])
-    star_xi, star_eta = to_plane(stars[0], stars[1], centre)
-    n_stars = star_xi.size
-
-    frame = np.concatenate([np.full(m.x.size, k) for k, m in enumerate(matched)])
-    star = np.concatenate([m.star for m in matched])
-    error = np.concatenate([m.error_arcsec for m in matched])
-    x = np.concatenate([m.x for m in matched])
-    y = np.concatenate([m.y for m in matched])
-    position = [
-        to_plane(*pixel_to_sky(w, m.x, m.y), centre) for w, m in zip(bases, matched, strict=True)
+    # The terms are taken where the star is, not where noise put it: else a smaller chip has
+    # smaller residuals, and without a catalogue nothing keeps it from shrinking.
+    places = [
+        np.stack(sky_to_pixel(w, stars[0][m.star], stars[1][m.star]))
+        for w, m in zip(current, matched, strict=True)
     ]
-    observed = np.stack([np.concatenate([p[k] for p in position]) for k in (0, 1)], axis=1)
-
-    # The catalogue's word on each star.
-    prior_weight = np.zeros(n_stars)
-    prior_value = np.zeros((n_stars, 2))
-    n_reference = 0
-    if reference is not None and len(reference) and n_stars:
-        ref_xi, ref_eta = to_plane(reference["ra_deg"], reference["dec_deg"], centre)
-        near = np.flatnonzero(np.isfinite(ref_xi))
-        points = np.stack([ref_xi[near], ref_eta[near]], axis=1)
-        known = np.stack([star_xi, star_eta], axis=1)
-        distance, nearest = cKDTree(points).query(known, distance_upper_bound=1.2)
-        found = np.flatnonzero(np.isfinite(distance))
-        _, back = cKDTree(known).query(points[nearest[found]])
-        found = found[back == found]
-        rows = near[nearest[found]]
-        prior_value[found] = np.stack([ref_xi[rows], ref_eta[rows]], axis=1)
-        prior_weight[found] = 1 / _position_errors(reference[rows], config) ** 2
-        n_reference = int(found.size)
-
-    # Columns: the chip's terms, a shift and two slopes for each frame, the shared terms.
-    basis = optics.basis(*np.concatenate(places, axis=1))
-    shared = np.concatenate(
-        [optics.shared(w, *p, centre) for w, p in zip(bases, places, strict=True)]
+    position = [
+        np.stack(to_plane(*pixel_to_sky(w, m.x, m.y), centre), axis=1)
+        for w, m in zip(bases, matched, strict=True)
+    ]
+    shared = [optics.shared(w, p[0], p[1], centre) for w, p in zip(bases, places, strict=True)]
+    known, known_error = _catalogue_positions(stars, centre, problem.reference, problem.config)
+    return Observations(
+        position=np.concatenate(position),
+        error=np.hypot(np.concatenate([m.error_arcsec for m in matched]), floor_arcsec),
+        frame=np.repeat(np.arange(len(matched)), [m.x.size for m in matched]),
+        star=np.concatenate([m.star for m in matched]),
+        basis=optics.basis(*np.concatenate(places, axis=1)),
+        shared=np.concatenate(shared),
+        known=known,
+        known_error=known_error,
     )
-    n_obs, n_terms = basis.shape
-    n_columns = n_terms + 3 * n_frames
-    rows = np.repeat(np.arange(n_obs), 3)
-    columns = (n_terms + 3 * frame[:, None] + np.arange(3)).ravel()
-    own = sparse.csr_matrix(
-        (basis[:, :3].ravel(), (rows, columns)), shape=(n_obs, n_columns + 2 * SHARED)
-    )
-    common = sparse.hstack(
-        [sparse.csr_matrix(basis), sparse.csr_matrix((n_obs, 3 * n_frames)), shared]
-    )
-    design = sparse.csr_matrix(common + own)
-    incidence = sparse.csr_matrix((np.ones(n_obs), (np.arange(n_obs), star)), (n_obs, n_stars))
-    sigma = np.concatenate(
-        [
-            np.asarray(config.prior_arcsec)[degrees(optics.degree)],
-            np.tile([config.prior_frame_arcsec[0]] + [config.prior_frame_arcsec[1]] * 2, n_frames),
-        ]
-    )
-    precision = prior(sigma, bases[0], config.prior_shared, config.prior_shear_arcsec)
-    weight = 1 / error**2
-    catalog_weight = prior_weight.copy()
-    trust = np.ones(n_stars)
-    shift = np.zeros((n_stars, 2))
-    for _ in range(6):
-        # Minimise sum w |observed + D p - s|^2 + sum c |s - catalogue|^2 over p and stars s.
-        per_star = incidence.T @ weight + catalog_weight
-        per_star[per_star == 0] = 1.0
-        weighted = sparse.diags(weight) @ design
-        cross = incidence.T @ weighted
-        scaled = sparse.diags(1 / per_star) @ cross
-        normal = (design.T @ weighted - cross.T @ scaled).toarray()
-        pull = incidence.T @ (weight[:, None] * observed) + catalog_weight[:, None] * prior_value
-        right = -(weighted.T @ observed) + scaled.T @ pull
-        terms, factors, curvature = solve(normal, np.asarray(right), precision)
-        moved = observed + design[:, :n_columns] @ terms + displacement(shared, factors)
-        shift = (
-            incidence.T @ (weight[:, None] * moved) + catalog_weight[:, None] * prior_value
-        ) / (per_star[:, None])
-        residual = moved - shift[star]
-        ratio = np.hypot(residual[:, 0], residual[:, 1]) / error
-        spread = max(1.0, float(np.median(ratio[ratio > 0])) / 1.18) if (ratio > 0).any() else 1.0
-        weight = np.maximum(_tukey(ratio / spread), 1e-6) / error**2
-        off = np.hypot(*(prior_value - shift).T)
-        known = prior_weight > 0
-        if known.any():
-            unit = 1 / np.sqrt(prior_weight[known])
-            broad = max(1.0, float(np.median(off[known] / unit)) / 1.18)
-            trust[known] = _tukey(off[known] / unit / broad)
-            catalog_weight[known] = np.maximum(trust[known], 1e-6) * prior_weight[known] / broad**2
-    new = []
-    for k, base in enumerate(bases):
-        own_terms = terms[:n_terms].copy()
-        own_terms[:3] += terms[n_terms + 3 * k : n_terms + 3 * k + 3]
-        new.append(optics.apply(base, own_terms, factors, centre))
-    good = weight > 0.3 / error**2
-    tied = good & (prior_weight[star] > 0) & (trust[star] > 0.05)
-    to_catalog = moved - prior_value[star]
-    several = np.asarray(incidence.sum(axis=0)).ravel()[star] > 1
-    fit = {
-        "frame": frame,
-        "star": star,
-        "internal": residual,
-        "good": good & several,
-        "tied": tied,
-        "to_catalog": to_catalog,
-        "n_reference": n_reference,
-        "correction": (terms[:n_terms], factors, curvature),
-    }
-    t = fit["tied"]
-    fit["residuals"] = Table(
-        {
-            "frame": frame[t],
-            "x": x[t],
-            "y": y[t],
-            "d_east": to_catalog[t, 0],
-            "d_north": to_catalog[t, 1],
-        }
-    )
-    return new, fit
 
 
-def _verdict(k: int, fit: dict, has_reference: bool, config: AstrometryConfig) -> Solution:
-    """The solution record of one frame."""
-    inside = (fit["frame"] == k) & fit["good"]
-    internal = _rms(fit["internal"][inside])
-    tied = (fit["frame"] == k) & fit["tied"]
-    n = int(tied.sum())
-    rms = _rms(fit["to_catalog"][tied])
+def _catalogue_positions(
+    stars: tuple[Array, Array],
+    centre: tuple[float, float],
+    reference: Table | None,
+    config: AstrometryConfig,
+) -> tuple[Array, Array]:
+    """The catalogue's word on each star: place in the plane (n, 2), error (inf without one)."""
+    here = np.stack(to_plane(*stars, centre), axis=1)
+    known, error = np.zeros((len(here), 2)), np.full(len(here), np.inf)
+    if reference is None or not len(reference) or not len(here):
+        return known, error
+    there = np.stack(to_plane(reference["ra_deg"], reference["dec_deg"], centre), axis=1)
+    near = np.flatnonzero(np.isfinite(there[:, 0]))
+    distance, nearest = cKDTree(there[near]).query(here, distance_upper_bound=TIE_ARCSEC)
+    found = np.flatnonzero(np.isfinite(distance))
+    _, back = cKDTree(here).query(there[near[nearest[found]]])
+    found = found[back == found]
+    rows = near[nearest[found]]
+    known[found] = there[rows]
+    error[found] = _position_errors(reference[rows], config)
+    return known, error
+
+
+def _corrected(
+    base: WCS, own: Array, fit: Adjusted, optics: Optics, centre: tuple[float, float]
+) -> WCS:
+    """A frame's solution: its template with what the adjustment found added; own : (3, 2)."""
+    terms = fit.terms.copy()
+    terms[: len(own)] += own
+    return optics.apply(base, terms, fit.factors, centre)
+
+
+def _mean_offset(seen: Observations, fit: Adjusted) -> Array:
+    """East and north, arcsec, by which the well measured stars lie off the catalogue on average.
+
+    The adjustment's robust mean weighs stars by how well they fit, and faint stars like bright
+    ones; a field's zero is taken as everybody takes it, the clipped mean of its bright stars.
+    """
+    well = (seen.error < GOOD_CENTROID_ARCSEC) & (fit.weight > 0.3)
+    well &= np.isfinite(seen.known_error)[seen.star]
+    _, first = np.unique(seen.star[well], return_index=True)
+    rows = np.flatnonzero(well)[first]
+    if rows.size < MIN_MEAN_STARS:
+        return np.zeros(2)
+    # One row per star: its place, not that of one of its detections.
+    off = (fit.moved - fit.residual - seen.known[seen.star])[rows]
+    keep = np.ones(rows.size, bool)
+    for _ in range(8):
+        middle = np.median(off[keep], axis=0)
+        scatter = 1.4826 * np.median(np.abs(off[keep] - middle), axis=0)
+        keep = (np.abs(off - middle) <= 5.0 * scatter).all(axis=1)
+    return np.asarray(off[keep].mean(axis=0))
+
+
+def _tied(seen: Observations, fit: Adjusted) -> NDArray[Any]:
+    """Which detections are good ones of stars that the catalogue has right: bool (n,)."""
+    known = np.isfinite(seen.known_error) & (fit.trust > 0.05)
+    return (fit.weight > 0.3) & known[seen.star]
+
+
+def _verdict(
+    k: int,
+    *,
+    seen: Observations,
+    fit: Adjusted,
+    tied: NDArray[Any],
+    config: AstrometryConfig,
+    has_reference: bool,
+    held: str,
+) -> Solution:
+    """How far down the ladder one frame is, and why not higher.
+
+    held : whose distortion holds when the chip's stars are too few
+    """
+    mine = seen.frame == k
+    inside = mine & (fit.weight > 0.3) & (seen.seen > 1)
+    internal = _rms(fit.residual[inside])
+    n, n_inside = int((mine & tied).sum()), int(inside.sum())
+    n_chip = int(np.isfinite(seen.known_error).sum())
+    rms = _rms((fit.moved - seen.known[seen.star])[mine & tied])
     if not has_reference:
-        return Solution(
-            "relative",
-            int(inside.sum()),
-            rms,
-            internal,
-            "no reference catalogue: absolute astrometry is the telescope's pointing",
-        )
-    if n >= config.min_matched and rms <= config.max_rms_arcsec:
-        return Solution("full", n, rms, internal, "joint solution of all frames")
-    return Solution("shift", n, rms, internal, f"{n} catalogue stars, rms {rms:.2f} arcsec")
+        if len(fit.own) > 1 and n_inside < config.min_matched:
+            return Solution("pointing", n_inside, rms, internal, f"{n_inside} stars in common")
+        why = "no reference catalogue: absolute astrometry is the telescope's pointing"
+        return Solution("relative", n_inside, rms, internal, why)
+    if n < config.min_matched or rms > config.max_rms_arcsec:
+        why = f"{n} catalogue stars, rms {rms:.2f} arcsec: its stars do not confirm where it is"
+        return Solution("pointing", n, rms, internal, why)
+    if max(n, n_inside) < LINEAR_STARS:
+        why = f"{max(n, n_inside)} stars: turned and stretched as the other frames are"
+        return Solution("shift", n, rms, internal, why)
+    if n_chip < config.field_stars:
+        why = f"{n_chip} catalogue stars, {config.field_stars} for a distortion of its own: {held}"
+        return Solution("affine", n, rms, internal, why)
+    return Solution("full", n, rms, internal, "joint solution of all frames")
 
 
 def _rms(values: Array) -> float:

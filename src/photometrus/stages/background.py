@@ -7,6 +7,7 @@ ramp to ramp, and offsets of whole rows. All are fitted to the pixels that hide 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import ndimage
@@ -17,6 +18,20 @@ from photometrus.kernels.mesh import add_mesh_rows, cell_modes, mesh_nodes, row_
 
 Mask = Callable[[int, int], Flags]
 """Rows y0 to y1 of a mask, uint8, not 0 where a star is."""
+
+
+class Rows(Protocol):
+    """Rows of a float32 image, in memory or on disk."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(ny, nx)."""
+        ...
+
+    def __getitem__(self, rows: Any) -> Image:
+        """The image's ``[y0:y1]``."""
+        ...
+
 
 SMOOTH_CHANNELS = 10.0
 """Penalty on the curvature of what is smooth over the channels: in three rounds half of a wave of
@@ -52,7 +67,7 @@ class Background:
     rows: Image
     """Offset of each row, ADU: float32 (ny,)."""
 
-    def subtract(self, data: Image, sky: Image, y0: int) -> None:
+    def subtract(self, data: Image, sky: Rows, y0: int) -> None:
         """Take all of it out of rows y0... of a frame, in place (`data` is the caller's own)."""
         data -= np.float32(self.scale) * sky[y0 : y0 + data.shape[0]]
         self.subtract_own(data, y0)
@@ -73,7 +88,7 @@ def flat_background(scale: float, shape: tuple[int, int], cell: int) -> Backgrou
 
 def fit_background(
     pixels: Pixels,
-    sky: Image,
+    sky: Rows,
     mask: Mask,
     scale: float,
     config: BackgroundConfig = BackgroundConfig(),
@@ -123,13 +138,16 @@ def _cells(shape: tuple[int, int], cell: int) -> tuple[int, int]:
     return tuple(-(-(n + BORDER_PIXELS) // cell) for n in shape)  # type: ignore[return-value]
 
 
-def _cell_medians(sky: Image, cell: int) -> Image:
+def _cell_medians(sky: Rows, cell: int) -> Image:
     """The sky image's own level in each cell, from every eighth pixel: float32 (gy, gx)."""
-    out = np.empty(_cells(sky.shape, cell), np.float32)
-    for j, i in np.ndindex(out.shape):
-        y, x = (max(0, k * cell - BORDER_PIXELS) for k in (j, i))
-        part = sky[y : (j + 1) * cell - BORDER_PIXELS, x : (i + 1) * cell - BORDER_PIXELS]
-        out[j, i] = np.median(part[part.shape[0] // 2 % 8 :: 8, part.shape[1] // 2 % 8 :: 8])
+    ny, nx = sky.shape
+    out = np.empty(_cells((ny, nx), cell), np.float32)
+    for j in range(out.shape[0]):
+        strip = sky[max(0, j * cell - BORDER_PIXELS) : (j + 1) * cell - BORDER_PIXELS]
+        for i in range(out.shape[1]):
+            x = max(0, i * cell - BORDER_PIXELS)
+            part = strip[:, x : (i + 1) * cell - BORDER_PIXELS]
+            out[j, i] = np.median(part[part.shape[0] // 2 % 8 :: 8, part.shape[1] // 2 % 8 :: 8])
     return out
 
 

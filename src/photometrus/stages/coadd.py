@@ -32,10 +32,11 @@ class CoaddConfig:
     map_step_pix: int = 16  # nodes of the coordinate map; bilinear in between
     block_mb: float = 96.0  # memory for one block of rows of all frames
     pixel_scale_arcsec: float = PIXEL_SCALE_ARCSEC
-    pixel_area: str = "flat"
+    pixel_area: str = "auto"
     """``flat``: the flat holds the variation of the pixels' area over the chip, as a uniformly
     lit screen or sky puts it there, so that flat-fielded frames are surface brightness and stay so.
-    ``jacobian``: it does not; resampling conserves flux."""
+    ``jacobian``: it does not; resampling conserves flux. ``auto``: the former, unless the stars
+    contradict it."""
     quantize_level: float = 16.0  # compression: steps per standard deviation of the noise
     min_transparency: float = 0.5  # of the median frame: cloudier frames are dropped
     max_seeing_ratio: float = 1.6  # of the median frame: blurred frames are dropped

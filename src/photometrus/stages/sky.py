@@ -1,5 +1,6 @@
 """The infrared sky: its image from the dithered frames."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from photometrus.frame import Bad, Flags, Image, Pixels
 from photometrus.instrument import BORDER_PIXELS
 from photometrus.kernels.combine import clipped_average, clipped_median, shrink, undo_share
 from photometrus.kernels.mesh import add_mesh_rows, cell_modes
-from photometrus.stages.background import Background, BackgroundConfig, Mask, smooth_mesh
+from photometrus.stages.background import Background, BackgroundConfig, Mask, Rows, smooth_mesh
 from photometrus.workers import Each
 
 
@@ -23,6 +24,9 @@ class SkyConfig:
 
     clip_sigma: float = 3.0  # rejection among the frames, in units of the pixel's scatter
     min_frames: int = 3  # fewer cannot tell stars from sky
+    enough_frames: int = 12  # with fewer in the stack, those that were left out vote, too
+    min_window: int = 9  # a running sky has at least so many frames
+    min_drift: float = 0.5  # change of the sky, relative to its noise, from which it is running
     min_votes: int = 3  # frames that must have seen sky at a pixel (2 of fewer than six frames)
     block_mb: float = 96.0  # memory for one block of rows of all frames
     smooth_pix: int = 32  # cell of the smooth sky, which fills what no frame saw
@@ -50,14 +54,18 @@ class Votes:
 class Sky:
     """The sky as it is subtracted, in units of its own level: float32 (ny, nx), finite."""
 
-    image: Image
-    share: Image | None = None
+    image: Rows
+    share: Rows | None = None
     """By which part of itself the residual of a frame that voted is too small; None: not at all."""
 
-    def give_back(self, data: Image, bad: Flags, hide: Flags, y0: int) -> None:
-        """Undo what a frame's own vote took from rows y0... of its residual, in place."""
+    def give_back(self, data: Image, bad: Flags, mask: Mask, y0: int) -> None:
+        """Undo what a frame's own vote took from rows y0... of its residual, in place.
+
+        bad, mask : where the frame did not vote
+        """
         if self.share is not None:
-            undo_share(data, self.share[y0 : y0 + data.shape[0]], bad, hide)
+            y1 = y0 + data.shape[0]
+            undo_share(data, self.share[y0:y1], bad, mask(y0, y1))
 
 
 def make_sky(
@@ -90,12 +98,7 @@ def make_sky(
 
     def block(y0: int) -> NDArray[Any]:
         y1 = min(ny, y0 + rows)
-        stack = np.empty((len(frames), y1 - y0, nx), np.float32)
-        for k, (frame, background, mask) in enumerate(zip(frames, backgrounds, masks, strict=True)):
-            data, bad = frame.rows(y0, y1)
-            background.subtract_own(data, y0)
-            np.divide(data, np.float32(background.scale), out=stack[k])
-            stack[k][(bad | mask(y0, y1)) != 0] = np.nan
+        stack = _votes(frames, backgrounds, masks, y0, y1)
         scatter = np.zeros(2)
         if average:
             clipped_average(stack, config.clip_sigma, 5, out[y0:y1], count[y0:y1], scatter)
@@ -106,6 +109,82 @@ def make_sky(
 
     total, n = np.sum(list(each(block, range(0, ny, rows))), axis=0)
     return Votes(out, count, float(np.sqrt(total / n)) if n else float("nan"))
+
+
+def _votes(
+    frames: Sequence[Pixels],
+    backgrounds: Sequence[Background],
+    masks: Sequence[Mask],
+    y0: int,
+    y1: int,
+) -> NDArray[Any]:
+    """What each frame says of rows y0 to y1 of the sky: float32 (n, y1 - y0, nx), NaN: nothing."""
+    stack = np.empty((len(frames), y1 - y0, frames[0].shape[1]), np.float32)
+    for k, (frame, background, mask) in enumerate(zip(frames, backgrounds, masks, strict=True)):
+        data, bad = frame.rows(y0, y1)
+        background.subtract_own(data, y0)
+        np.divide(data, np.float32(background.scale), out=stack[k])
+        stack[k][(bad | mask(y0, y1)) != 0] = np.nan
+    return stack
+
+
+def window(
+    frames: Sequence[Pixels],
+    backgrounds: Sequence[Background],
+    masks: Sequence[Mask],
+    config: SkyConfig = SkyConfig(),
+) -> int:
+    """From how many neighbours in time a frame's sky is best made: all, unless the sky changes.
+
+    What is smooth follows each frame anyway. From some of the rows: by how much more than their
+    noise the means of the first and of the last third differ, pixel by pixel. A sky of w frames has
+    1 / w of a frame's variance as noise; one that drifts by a random walk of variance d over N
+    frames is by d w / 4 N wrong at its ends. The sum is least for w = sqrt(4 N noise / d).
+    """
+    n = len(frames)
+    if n < 2 * config.min_window:
+        return n
+    third = n // 3
+    pairs, noises = [], []
+    for y0 in range(64, frames[0].shape[0] - 8, max(256, frames[0].shape[0] // 16)):
+        stack = _votes(frames, backgrounds, masks, y0, y0 + 8)
+        ends = (stack[:third], stack[-third:])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # pixels that nobody saw
+            early, late = (np.nanmedian(end, axis=0) for end in ends)
+            noises.append(np.nanmedian(np.abs(np.diff(stack, axis=0))))
+        counts = [np.isfinite(end).sum(axis=0) for end in ends]
+        seen = (counts[0] > third // 2) & (counts[1] > third // 2)
+        difference = (late - early)[seen]
+        pairs.append(difference - np.median(difference))
+    difference = np.concatenate(pairs)
+    if difference.size < 1000:
+        return n
+    noise2 = (1.4826 * float(np.median(noises))) ** 2 / 2
+    found = (1.4826 * float(np.median(np.abs(difference)))) ** 2
+    # Two medians of a third of the frames, less what masks hide of them.
+    drift = found - 2 * (np.pi / 2) * noise2 / third * 1.25
+    if drift <= config.min_drift * noise2 / third:
+        return n
+    best = round(float(np.sqrt(4 * n * noise2 / (1.5 * drift))))
+    return n if best > n / 1.5 else max(config.min_window, best)
+
+
+def windows(n: int, width: int) -> list[tuple[range, range]]:
+    """Of a sequence of n frames: (those that a sky is made of, those from which it is subtracted).
+
+    Each is made of `width` neighbours and serves the quarter of them in its middle; the first and
+    the last serve to the ends.
+    """
+    if width >= n:
+        return [(range(n), range(n))]
+    hop = max(1, width // 4)
+    out = []
+    for first in range(0, n, hop):
+        last = min(n, first + hop)
+        start = min(max(0, (first + last - width) // 2), n - width)
+        out.append((range(start, start + width), range(first, last)))
+    return out
 
 
 def settle(votes: Votes, config: SkyConfig = SkyConfig()) -> Sky:
