@@ -7,6 +7,7 @@ from photometrus.kernels.combine import (
     clipped_average,
     clipped_mean,
     clipped_median,
+    middles,
     shrink,
     undo_share,
     weighted_median,
@@ -46,7 +47,11 @@ def mean_of(stack, weight, sigma=4.0, tolerance=0.0):
     stack, weight = np.asarray(stack, np.float32), np.asarray(weight, np.float32)
     out, norm = np.empty((2, *stack.shape[1:]), np.float32)
     rejected = np.zeros(len(stack), np.uint16)
-    clipped_mean(stack, weight, sigma, tolerance, out, norm, rejected)
+    middle = np.empty(stack.shape[1:], np.float32)
+    with untouched(stack, weight):
+        middles(stack, weight, middle)
+    with untouched(stack, weight, middle):
+        clipped_mean(stack, weight, middle, 0, sigma, tolerance, out, norm, rejected)
     return out, norm, rejected
 
 
@@ -60,7 +65,11 @@ def mean_twin(stack, weight, sigma, tolerance):
         # Of two values the lower is the reference, with wider limits.
         middle = np.where(n == 2, np.where(weight > 0, value, np.inf).min(axis=0), middle)
         wide, share = np.where(n == 2, 1.5, 1.0), np.where(n == 2, 1.0, tolerance)
-        limit = wide * sigma / np.sqrt(weight.astype(float)) + share * np.abs(middle)
+        around = np.pad(middle, 1, constant_values=np.nan)
+        around = np.stack([around[b : b + n.shape[0], a : a + n.shape[1]]
+                           for b in range(3) for a in range(3)])  # fmt: skip
+        relief = np.nanmax(around, axis=0) - np.nanmin(around, axis=0)
+        limit = wide * sigma / np.sqrt(weight.astype(float)) + share * (np.abs(middle) + relief)
         use = (weight > 0) & ((np.abs(value - middle) <= limit) | (n < 2))
         w = np.where(use, weight, 0).astype(float)
         out = np.where(use, value, 0) * w
@@ -161,7 +170,8 @@ def test_mean_counts_what_it_rejects_on_top_of_what_was():
     stack = np.array([1, 1, 1, 1, 90], np.float32).reshape(5, 1, 1)
     out, norm = np.empty((2, 1, 1), np.float32)
     rejected = np.array([0, 0, 0, 0, 3], np.uint16)
-    clipped_mean(stack, np.ones_like(stack), 4.0, 0.0, out, norm, rejected)
+    middle = np.ones((1, 1), np.float32)
+    clipped_mean(stack, np.ones_like(stack), middle, 0, 4.0, 0.0, out, norm, rejected)
     np.testing.assert_array_equal(rejected, [0, 0, 0, 0, 4])
     assert (out[0, 0], norm[0, 0]) == (1, 4)
 
@@ -183,6 +193,41 @@ def test_the_tolerance_keeps_the_cores_of_stars():
     assert norm[0, 0] == 5
     _, norm, _ = mean_of(stack, np.ones_like(stack), 4.0, 0.0)
     assert norm[0, 0] == 1
+
+
+def test_the_relief_keeps_the_flanks_of_stars():
+    # On a flank the seeing makes a value a multiple of the middle: 30 beside 10, where from pixel
+    # to pixel it grows tenfold. On flat sky the same is a cosmic ray.
+    stack = np.full((5, 1, 3), 10, np.float32)
+    stack[0, 0, 1] = 30
+    _, norm, _ = mean_of(stack, np.ones_like(stack), 4.0, 0.3)
+    assert norm[0, 1] == 4
+    stack[:, 0, 2] = 100
+    _, norm, _ = mean_of(stack, np.ones_like(stack), 4.0, 0.3)
+    assert norm[0, 1] == 5  # 20 above the middle: 4 + 0.3 (10 + 90) = 34 allowed
+    stack[0, 0, 1] = 50
+    _, norm, _ = mean_of(stack, np.ones_like(stack), 4.0, 0.3)
+    assert norm[0, 1] == 4
+
+
+def test_rows_of_the_middle_beyond_the_output_are_only_looked_at():
+    rs = np.random.RandomState(11)
+    stack = (rs.normal(0, 1, (6, 9, 7)) + 50 * rs.uniform(size=(9, 7))).astype(np.float32)
+    stack[2, ::3] += 30
+    weight = np.ones_like(stack)
+    whole, norm, rejected = mean_of(stack, weight, 4.0, 0.3)
+    middle = np.empty((9, 7), np.float32)
+    middles(stack, weight, middle)
+    counts = np.zeros(6, np.int64)
+    for y0, y1 in ((0, 4), (4, 9)):
+        top, end = max(0, y0 - 1), min(9, y1 + 1)
+        out, out_w = np.empty((2, y1 - y0, 7), np.float32)
+        clipped_mean(stack[:, top:end].copy(), weight[:, top:end].copy(), middle[top:end].copy(),
+                     y0 - top, 4.0, 0.3, out, out_w, counts)  # fmt: skip
+        np.testing.assert_array_equal(out, whole[y0:y1])
+        np.testing.assert_array_equal(out_w, norm[y0:y1])
+    np.testing.assert_array_equal(counts, rejected)
+    assert counts.sum() > 0
 
 
 def test_one_value_is_believed():

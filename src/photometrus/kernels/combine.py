@@ -158,65 +158,111 @@ def undo_share(data, share, bad, hide):
 
 
 @njit(nogil=True, cache=True)
-def clipped_mean(stack, weight, sigma, tolerance, out, out_weight, rejected):
-    """Inverse-variance weighted mean of each pixel after rejecting outliers from the median.
+def _sorted_values(stack, weight, y, x, values):
+    """A pixel's values that have weight, sorted into values[:m]; returns m."""
+    m = 0
+    for i in range(stack.shape[0]):
+        if weight[i, y, x] > 0:
+            values[m] = stack[i, y, x]
+            m += 1
+    _sort(values, m)
+    return m
 
-    stack : float32 (n, ny, nx), values on one flux scale
-    weight : float32 (n, ny, nx), inverse variance; 0 = no value
-    sigma : rejection limit, in units of each value's own error
-    tolerance : further limit, as a fraction of the pixel's median: where there is a star the
-        values differ because the seeing does, and that is no reason to reject
-    out, out_weight : float32 (ny, nx); 0 and 0 where there is no value
-    rejected : uint16 (n,), counts of rejected values per frame, added to
 
-    Of two values only the higher can be rejected, when it is far beyond the lower: what spoils a
-    value adds light. One value is believed.
+@njit(nogil=True, cache=True)
+def middles(stack, weight, out):
+    """The middle of each pixel's values: what its values are compared with.
+
+    stack, weight : float32 (n, ny, nx); weight 0 = no value
+    out : float32 (ny, nx), the median; of two values the lower, since what spoils a value adds
+        light; NaN where there is none
     """
     n, ny, nx = stack.shape
     values = np.empty(n, np.float32)
     for y in range(ny):
         for x in range(nx):
+            m = _sorted_values(stack, weight, y, x, values)
+            if m == 0:
+                out[y, x] = np.nan
+            else:
+                out[y, x] = values[0] if m == 2 else _middle(values, 0, m)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _relief(middle, y, x):
+    """How much the middles of a pixel and its eight neighbours differ."""
+    ny, nx = middle.shape
+    low = middle[y, x]
+    high = low
+    for b in range(max(0, y - 1), min(ny, y + 2)):
+        for a in range(max(0, x - 1), min(nx, x + 2)):
+            v = middle[b, a]
+            # NaN is neither.
+            if v < low:
+                low = v
+            if v > high:
+                high = v
+    return high - low
+
+
+@njit(nogil=True, cache=True)
+def clipped_mean(stack, weight, middle, first, sigma, tolerance, out, out_weight, rejected):
+    """Inverse-variance weighted mean of each pixel after rejecting outliers from the middle.
+
+    stack : float32 (n, rows, nx), values on one flux scale
+    weight : float32 (n, rows, nx), inverse variance; 0 = no value
+    middle : float32 (rows, nx), of `middles`
+    first : row of these with which the output begins
+    sigma : rejection limit, in units of each value's own error
+    tolerance : further limit, as a fraction of what the pixel's middle is, and of by how much it
+        differs from its neighbours': where there is a star the values differ because the seeing
+        does, on its flanks by more than they are, and that is no reason to reject
+    out, out_weight : float32 (ny, nx); 0 and 0 where there is no value
+    rejected : int64 (n,), counts of rejected values per frame, added to
+
+    Of two values only the higher can be rejected, when it is far beyond the lower: that has an
+    error of its own, and its star may be the blurred one. One value is believed.
+    """
+    n = stack.shape[0]
+    ny, nx = out.shape
+    values = np.empty(n, np.float32)
+    for y in range(ny):
+        r = first + y
+        for x in range(nx):
             m = 0
             for i in range(n):
-                if weight[i, y, x] > 0:
-                    values[m] = stack[i, y, x]
-                    m += 1
+                m += weight[i, r, x] > 0
+            out[y, x] = 0
+            out_weight[y, x] = 0
+            if m == 0:
+                continue
+            centre = middle[r, x]
+            limit = np.float32(sigma) if m > 2 else np.float32(1.5 * sigma)
+            share = np.float32(tolerance) if m > 2 else np.float32(1.0)
             total = np.float32(0)
             norm = np.float32(0)
-            if m >= 2:
-                _sort(values, m)
-                middle = _middle(values, 0, m) if m > 2 else values[0]
-                # The lower of two has an error of its own, and its star may be the blurred one.
-                limit = np.float32(sigma) if m > 2 else np.float32(1.5 * sigma)
-                share = np.float32(tolerance) if m > 2 else np.float32(1.0)
-                for attempt in range(2):
-                    slack = share * abs(middle)
-                    for i in range(n):
-                        w = weight[i, y, x]
-                        if w > 0:
-                            v = stack[i, y, x]
-                            if abs(v - middle) <= limit / np.sqrt(w) + slack:
-                                total += w * v
-                                norm += w
-                            elif attempt == 0:
-                                rejected[i] += 1
-                    if norm > 0:
-                        break
-                    # Two low, two high: nobody is near their middle. What spoils a value adds
-                    # light, so the lower half is believed.
-                    middle = values[(m - 1) // 2]
-            elif m > 0:
+            for attempt in range(2):
+                slack = share * abs(centre)
                 for i in range(n):
-                    w = weight[i, y, x]
+                    w = weight[i, r, x]
                     if w > 0:
-                        total += w * stack[i, y, x]
-                        norm += w
+                        v = stack[i, r, x]
+                        beyond = abs(v - centre) - limit / np.sqrt(w) - slack
+                        # Nearly all pixels need no look at their neighbours.
+                        if m == 1 or beyond <= 0 or beyond <= share * _relief(middle, r, x):
+                            total += w * v
+                            norm += w
+                        elif attempt == 0:
+                            rejected[i] += 1
+                if norm > 0:
+                    break
+                # Two low, two high: nobody is near their middle. What spoils a value adds light,
+                # so the lower half is believed.
+                _sorted_values(stack, weight, r, x, values)
+                centre = values[(m - 1) // 2]
             if norm > 0:
                 out[y, x] = total / norm
                 out_weight[y, x] = norm
-            else:
-                out[y, x] = 0
-                out_weight[y, x] = 0
 
 
 @njit(nogil=True, cache=True)

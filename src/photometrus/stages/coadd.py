@@ -12,7 +12,7 @@ from photometrus.errors import TooFewFrames
 from photometrus.frame import Bad, Coadd, Flags, Image
 from photometrus.instrument import PIXEL_SCALE_ARCSEC
 from photometrus.kernels.blocks import block_losses
-from photometrus.kernels.combine import clipped_mean, weighted_median
+from photometrus.kernels.combine import clipped_mean, middles, weighted_median
 from photometrus.kernels.resample import fill_bad, lanczos_rows, lanczos_table, pixel_scatter
 from photometrus.wcs import from_plane, pixel_to_sky, sky_to_pixel, to_plane, unit_vectors
 from photometrus.workers import Each
@@ -27,7 +27,7 @@ class CoaddConfig:
 
     combine: str = "clipped"  # or "mean", "median"
     clip_sigma: float = 4.0  # rejection limit in units of a value's own error
-    clip_tolerance: float = 1.0  # plus this fraction of the pixel's median: seeing varies
+    clip_tolerance: float = 0.3  # plus this fraction of the pixel and its relief: seeing varies
     max_bad: float = 0.25  # a resampled value with more of its weight on bad pixels is dropped
     map_step_pix: int = 16  # nodes of the coordinate map; bilinear in between
     block_mb: float = 96.0  # memory for one block of rows of all frames
@@ -138,10 +138,14 @@ def coadd(
 
     def block(y0: int) -> tuple[int, int]:
         y1 = min(ny, y0 + rows)
-        stack = np.zeros((len(layers), y1 - y0, nx), np.float32)
+        # A row more on either side: what is an outlier depends on the neighbours.
+        top, end = max(0, y0 - 1), min(ny, y1 + 1)
+        stack = np.zeros((len(layers), end - top, nx), np.float32)
         weights = np.zeros_like(stack)
+        marks = np.zeros((end - top, nx), np.uint8)
+        inner = slice(y0 - top, y1 - top)
         for k, (layer, (map_x, map_y)) in enumerate(zip(layers, maps, strict=True)):
-            nodes = slice(y0 // step, min(-(-y1 // step) + 1, map_x.shape[0]))
+            nodes = slice(top // step, min(-(-end // step) + 1, map_x.shape[0]))
             inside = (map_x[nodes] > -step * 4) & (map_x[nodes] < layer.shape[1] + step * 4)
             if not inside.any():
                 continue
@@ -153,30 +157,33 @@ def coadd(
             image, bad, variance = layer.rows(first, last)
             fill_bad(image, bad, 8)
             lanczos_rows(
-                image, bad, variance, first, map_x, map_y, step, y0, table,
-                np.float32(config.max_bad), stack[k], weights[k], flags[y0:y1],
+                image, bad, variance, first, map_x, map_y, step, top, table,
+                np.float32(config.max_bad), stack[k], weights[k], marks,
             )  # fmt: skip
             factor = np.float32(layer.flux_factor)
             if factor != 1:
                 stack[k] *= factor
                 weights[k] /= factor * factor
             if config.pixel_area == "jacobian":
-                area = _area(map_x, map_y, nodes, step, y0, (y1 - y0, nx))
+                area = _area(map_x, map_y, nodes, step, top, (end - top, nx))
                 stack[k] *= area
                 weights[k] /= np.maximum(area, 1e-6) ** 2
         rejected = np.zeros(len(layers), np.int64)
         if config.combine == "median":
-            weighted_median(stack, weights, data[y0:y1], weight[y0:y1])
+            weighted_median(stack[:, inner], weights[:, inner], data[y0:y1], weight[y0:y1])
         else:
             sigma = config.clip_sigma if config.combine == "clipped" else np.inf
+            middle = np.empty((end - top, nx), np.float32)
+            middles(stack, weights, middle)
             clipped_mean(
-                stack, weights, sigma, config.clip_tolerance,
+                stack, weights, middle, y0 - top, sigma, config.clip_tolerance,
                 data[y0:y1], weight[y0:y1], rejected,
             )  # fmt: skip
-            given = weights.sum(axis=0)
+            given = weights[:, inner].sum(axis=0)
             block_losses(given, weight[y0:y1], step, lost[y0 // step : -(-y1 // step)])
+        flags[y0:y1] = marks[inner]
         flags[y0:y1][(weight[y0:y1] == 0) & (flags[y0:y1] == 0)] = Bad.EDGE
-        return int(rejected.sum()), int(np.count_nonzero(weights))
+        return int(rejected.sum()), int(np.count_nonzero(weights[:, inner]))
 
     for rejected, values in each(block, range(0, ny, rows)):
         n_used += (rejected, values)

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from photometrus.frame import Flags, Image
 from photometrus.kernels.artifacts import expected_rows
-from photometrus.kernels.combine import clipped_mean
+from photometrus.kernels.combine import clipped_mean, middles
 from photometrus.kernels.mesh import add_mesh_rows, cell_modes
 from photometrus.kernels.resample import project_rows, shrink_rows
 from photometrus.stages.background import smooth_mesh
@@ -123,8 +123,10 @@ def shallow_stack(layers: Sequence[Layer], config: CoaddConfig, *, each: Each = 
             good = variance[:: max(1, len(variance) // 4)]
             good = good[good > 0]
             weights[k] *= np.float32(np.median(good) / layer.flux_factor**2 if good.size else 0)
+        middle = np.empty((y1 - y0, nx), np.float32)
+        middles(stack, weights, middle)
         clipped_mean(
-            stack, weights, config.clip_sigma, config.clip_tolerance,
+            stack, weights, middle, 0, config.clip_sigma, config.clip_tolerance,
             mean[y0:y1], weight[y0:y1], np.zeros(len(layers), np.int64),
         )  # fmt: skip
 
