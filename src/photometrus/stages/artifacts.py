@@ -33,8 +33,8 @@ class ArtifactsConfig:
 
     cosmic_sigma: float = 5.5  # above what the other frames say, in units of the pixel's noise
     cosmic_detail: float = 3.0
-    """Plus this times the range of the stack's nearest pixels: a frame of 1.2 arcsec sticks out of a
-    stack of 1.5 arcsec, on double pixels, by twice that."""
+    """Plus this times the range of the stack's nearest pixels: a frame of 1.2 arcsec sticks out of
+    a stack of 1.5 arcsec, on double pixels, by twice that."""
     cosmic_reach_sigma: float = 2.5  # of the neighbours that belong to it
     hot_fraction: float = 0.4  # an outlier in more of the frames (and in 3) is a hot pixel
     trail_sigma: float = 10.0  # significance of a line through the chip
