@@ -10,9 +10,6 @@ STEEP_PIX = 2
 """Beyond a flat top its star falls to half in this distance; the light of a galaxy does not."""
 NEAR_FULL = 0.85
 """Of the flat top's height: what is above belongs to the core."""
-SHARPER = 2.5
-"""By so many times the range of the stack's pixels around it a star may stick out of the stack: a
-frame of 1.2 arcsec out of one of 1.5 arcsec, on double pixels, by 2.0."""
 ACROSS_PIX = 14
 """A pixel with parts of a core so near on all four sides lies inside it, whatever it says."""
 
@@ -143,8 +140,8 @@ def expected_rows(stack, map_x, map_y, step, row0, factor, out, spread):
     stack : float32 (my, mx); map_x, map_y : float64 (gy, gx), pixel of `stack` at the frame's
         nodes, `step` pixels apart
     row0 : the frame's first row; factor : from the stack's flux scale to the frame's
-    out, spread : float32 (rows, nx); spread is SHARPER times the range of the 3 x 3 stack pixels
-        around; both are NaN outside the stack
+    out, spread : float32 (rows, nx); spread is the range of the 3 x 3 stack pixels around; both
+        are NaN outside the stack
     """
     my, mx = stack.shape
     rows, nx = out.shape
@@ -183,7 +180,7 @@ def expected_rows(stack, map_x, map_y, step, row0, factor, out, spread):
                     w = stack[q, p]
                     low = min(low, w)
                     high = max(high, w)
-            spread[r, x] = factor * np.float32(SHARPER) * (high - low)
+            spread[r, x] = factor * (high - low)
 
 
 @njit(nogil=True, cache=True)
