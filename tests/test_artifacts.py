@@ -270,6 +270,9 @@ def test_a_seam_is_no_trail():
 
 SEEING_PIX = (2.4, 3.6, 2.9, 2.6, 3.3, 3.0)  # 1.2" to 1.8"
 WINDOW = (380, 420)
+FLOOR = 4 * NOISE / np.sqrt(4 * len(SEEING_PIX))
+"""Of the range of nine pixels of noise of the stack, each of four pixels of all frames: four sigma
+(three are expected)."""
 
 
 def rays(shape, rs, n, low, high):
@@ -325,7 +328,7 @@ def test_cosmic_rays_are_found_and_stars_are_not(factors):
         expected, spread = shallow.seen_by(layer.wcs, WINDOW, layer.flux_factor)
         hide = mask.seen_by(layer.wcs, WINDOW)(0, WINDOW[0])
         bad = np.zeros(WINDOW, np.uint8)
-        frame = Compared(image, bad, expected, spread, hide, NOISE, 10.0)
+        frame = Compared(image, bad, expected, spread, hide, NOISE, 10.0, FLOOR)
         with untouched(image, expected, spread, hide):
             find_artifacts(frame, NO_CORES)
         cosmic = (bad & Bad.COSMIC) != 0
@@ -336,9 +339,9 @@ def test_cosmic_rays_are_found_and_stars_are_not(factors):
         # What is flagged beside a ray is its neighbours', 2.5 sigma high by chance or by its light.
         far = inside & ~ndimage.binary_dilation(hit, np.ones((3, 3)))
         invented += (cosmic & far).sum()
-    # On empty sky: 5.5 sigma and 2.5 times the range of nine pixels of the stack (each known to 1 /
-    # sqrt(24) = 0.2 sigma: 0.6) are 7 sigma, the ray has 11: its noise would have to be -4 sigma.
-    # Where a ray of another frame passed the stack's clipping the range is larger: some per cent.
+    # On empty sky the range of nine pixels of the stack is that of noise, nothing is allowed for it
+    # beyond 5.5 sigma, and the ray has 11: its noise would have to be -5.5 sigma. Where a ray of
+    # another frame passed the stack's clipping the range is larger: some per cent.
     assert seen > 1000
     assert missed < 0.02 * seen
     # 5.5 sigma in 10^6 pixels: 0.02 by chance. Stars of 500 sigma peaks in changing seeing: none.

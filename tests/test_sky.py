@@ -9,7 +9,17 @@ import pytest
 from photometrus.errors import TooFewFrames
 from photometrus.frame import Bad
 from photometrus.stages.background import flat_background
-from photometrus.stages.sky import Sky, SkyConfig, fill_sky, hot_pixels, make_sky, no_mask, settle
+from photometrus.stages.sky import (
+    Sky,
+    SkyConfig,
+    fill_sky,
+    hot_pixels,
+    make_sky,
+    no_mask,
+    settle,
+    window,
+    windows,
+)
 from photometrus.workers import threads
 from synth import lattice, mask_of, noisy, pixels, star_image, untouched
 
@@ -246,7 +256,6 @@ def test_given_back_their_vote_voters_have_the_noise_of_the_others(flat_noise):
     # difference to the mean without d. Given back it is that difference.
     votes, frames, _ = votes_of(flat_noise, np.random.RandomState(63), n_more=N)
     sky = settle(votes)
-    nothing = np.zeros(SHAPE, np.uint8)
     spread = []
     for k, frame in enumerate(frames):
         left, bad = frame.rows(0, SHAPE[0])
@@ -254,7 +263,7 @@ def test_given_back_their_vote_voters_have_the_noise_of_the_others(flat_noise):
         if k < N:
             for y0 in range(0, SHAPE[0], 100):
                 y1 = min(SHAPE[0], y0 + 100)
-                sky.give_back(left[y0:y1], bad[y0:y1], nothing[y0:y1], y0)
+                sky.give_back(left[y0:y1], bad[y0:y1], no_mask(SHAPE), y0)
         spread.append(left.std())
     voters, others = np.mean(spread[:N]), np.mean(spread[N:])
     # The sky that a voter is left with is of the eight others, that of the others of nine; both
@@ -275,17 +284,16 @@ def test_flux_that_its_own_vote_took_is_given_back():
                           average=True))  # fmt: skip
     left, bad = frames[0].rows(0, SHAPE[0])
     left -= 1000 * sky.image
-    nothing = np.zeros(SHAPE, np.uint8)
     error = NOISE / np.sqrt(places.sum())  # 1600 places: 0.1
     assert left[places].mean() == pytest.approx(2.0 * (1 - 1 / N), abs=3 * error)
     before = left.copy()
-    sky.give_back(left, bad, nothing, 0)
+    sky.give_back(left, bad, no_mask(SHAPE), 0)
     # With a flat so noisy the votes are all that is known: the share is w / (N - 1), w above 0.99.
     assert left[places].mean() == pytest.approx(2.0, abs=3 * error)
     assert np.median(left / before) == pytest.approx(1 + 1 / (N - 1), abs=0.01 / (N - 1))
-    hide, bad[3, 3] = places.astype(np.uint8), Bad.HOT
+    bad[3, 3] = Bad.HOT
     left[:] = before
-    sky.give_back(left, bad, hide, 0)
+    sky.give_back(left, bad, mask_of(places), 0)
     np.testing.assert_array_equal(left[places], before[places])  # hidden: it did not vote
     assert left[3, 3] == before[3, 3]
 
@@ -320,5 +328,49 @@ def test_columns_in_common_are_believed():
 def test_a_sky_of_nobodys_votes_gives_nothing_back():
     data = np.ones((4, 5), np.float32)
     nothing = np.zeros((4, 5), np.uint8)
-    Sky(np.ones((4, 5), np.float32)).give_back(data, nothing, nothing, 0)
+    Sky(np.ones((4, 5), np.float32)).give_back(data, nothing, no_mask((4, 5)), 0)
     assert (data == 1).all()
+
+
+# ---------------------------------------------------------------- a running sky
+
+
+@pytest.mark.parametrize(("n", "width"), [(5, 5), (20, 30), (40, 9), (41, 12), (100, 17)])
+def test_every_frame_is_served_once_by_its_neighbours(n, width):
+    parts = windows(n, width)
+    served = [k for _, users in parts for k in users]
+    assert served == list(range(n))
+    for makers, users in parts:
+        assert len(makers) == min(n, width)
+        assert makers.start >= 0
+        assert makers.stop <= n
+        assert set(users) <= set(makers)  # it is among those that made its sky
+        # In their middle, but at the ends of the sequence.
+        if makers.start > 0 and makers.stop < n:
+            middle = (makers.start + makers.stop) / 2
+            assert abs((users.start + users.stop) / 2 - middle) <= 1
+
+
+def drifting(n, drift, rs):
+    """Frames of a sky whose pixels drift apart linearly, by `drift` in units of a frame's noise."""
+    slope = rs.normal(0, drift * 0.004, SHAPE)
+    frames = [
+        pixels(noisy(1000 * (FLAT_SKY + slope * (k / (n - 1) - 0.5)), NOISE, rs)) for k in range(n)
+    ]
+    return window(frames, levels_of([1000.0] * n), [no_mask(SHAPE)] * n)
+
+
+@pytest.mark.parametrize("n", [9, 17, 18, 36])
+def test_a_sky_that_does_not_change_is_made_of_all(n):
+    assert drifting(n, 0.0, np.random.RandomState(70 + n)) == n
+
+
+def test_a_sky_that_changes_is_running_the_more_the_faster():
+    slow, fast, wild = (drifting(36, drift, np.random.RandomState(71)) for drift in (0.3, 1, 3))
+    assert slow == 36
+    # Means of the thirds are 2/3 of the drift apart: variance 4/9 of the noise's. The width is
+    # sqrt(4 * 36 / (1.5 * 4 / 9)) = 14.7; what is found of the drift is known to some per cent.
+    assert fast == pytest.approx(14.7, abs=2)
+    assert wild == SkyConfig().min_window
+    # With too few frames for two windows there is one.
+    assert drifting(17, 3.0, np.random.RandomState(71)) == 17

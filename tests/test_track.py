@@ -28,14 +28,14 @@ def test_sky_is_taken_out_and_the_own_vote_given_back():
     hide = np.zeros(shape, bool)
     hide[:, 20:30] = True
     final = Sky(np.full(shape, 1.01, np.float32), np.full(shape, 0.25, np.float32))
-    track = replace(holding(data, bad), mask=mask_of(hide))
+    track = replace(holding(data, bad), mask=mask_of(hide), sky=Sky(final.image))
     want = data - np.float32(500.0) * np.float32(1.01)
     with untouched(data, bad, final.image, final.share):
-        left, flags = track.without_sky(final, 5, 40)
+        left, flags = track.without_sky(5, 40)
         np.testing.assert_allclose(left, want[5:40], atol=1e-4)
         np.testing.assert_array_equal(flags, bad[5:40])
-        voted = replace(track, voted=True)
-        left = np.concatenate([voted.without_sky(final, y, y + 8)[0] for y in range(0, 40, 8)])
+        voted = replace(track, sky=final)
+        left = np.concatenate([voted.without_sky(y, y + 8)[0] for y in range(0, 40, 8)])
     votes = ~hide & (bad == 0)
     # Rounding of 500 in float32, 3e-5, times 1.25.
     np.testing.assert_allclose(left[votes], 1.25 * want[votes], atol=1e-4)
