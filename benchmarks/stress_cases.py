@@ -9,6 +9,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
 
 from photometrus.simulate.night import SimulateConfig, simulate_night
 
@@ -162,8 +163,6 @@ def with_motions(table: Table, night: Path, config: SimulateConfig) -> Table:
         ],
         axis=1,
     )
-    from scipy.spatial import cKDTree
-
     here = np.stack([np.asarray(table["RAJ2000"]) * cosine, np.asarray(table["DEJ2000"])], axis=1)
     distance, which = cKDTree(past).query(here)
     known = distance < 0.7 / 3600
@@ -176,7 +175,7 @@ def with_motions(table: Table, night: Path, config: SimulateConfig) -> Table:
     return out
 
 
-def random_stars(table: Table, night: Path, config: SimulateConfig) -> Table:
+def random_stars(table: Table, _: Path, config: SimulateConfig) -> Table:
     """As many stars as bright, anywhere in the field: garbage."""
     draw = np.random.RandomState(config.seed)
     out = table.copy()
@@ -186,7 +185,7 @@ def random_stars(table: Table, night: Path, config: SimulateConfig) -> Table:
     return out
 
 
-def elsewhere(table: Table, night: Path, config: SimulateConfig) -> Table:
+def elsewhere(table: Table, _night: Path, _config: SimulateConfig) -> Table:
     """The right stars, all of them 10 arcminutes too far north."""
     out = table.copy()
     out["DEJ2000"] = np.asarray(table["DEJ2000"]) + 10.0 / 60.0
