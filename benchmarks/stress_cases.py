@@ -98,12 +98,12 @@ def another_field(night: Path, config: SimulateConfig) -> None:
 
 
 def all_saturated(night: Path, config: SimulateConfig) -> None:
-    """Whatever is brighter than a faint star is saturated: no clean star is left above J = 16."""
+    """Whatever peaks 250 ADU above the sky is saturated: no clean star is left above J = 14."""
     for path in ramps(night, config.chips[0]):
 
         def overexpose(data: Any) -> Any:
             good = np.where(np.isfinite(data) & (data < 60000), data, np.nanmedian(data))
-            bright = gaussian_filter(good, 1.0) > np.nanmedian(good) + 60.0
+            bright = gaussian_filter(good, 1.0) > np.nanmedian(good) + 250.0
             return np.where(bright, np.nan, data)
 
         rewrite(path, overexpose)
@@ -241,7 +241,7 @@ CASES = [
     Case("Dec -89.5", "near the south pole", {"dec_deg": -89.5, "ra_deg": 200.0}),
     Case("RA 0", "right ascension runs over zero", {"ra_deg": 0.02, "dec_deg": -30.0}),
     Case("seeing 2.7", "seeing 2.7 arcsec", {"seeing_arcsec": (2.6, 2.8)}),
-    Case("saturated", "no unsaturated star above J = 16", spoil=all_saturated),
+    Case("saturated", "no unsaturated star above J = 14", spoil=all_saturated),
     Case("no catalogue", "none was asked for", config={"input": {"catalog": "none"}}),
     Case("foreign frame", "the fourth frame shows another field", spoil=another_field),
     Case(
