@@ -332,10 +332,14 @@ class ChipRun:
             )
             config = replace(config, astrometry=astrometry.stiff(config.astrometry))
         bases = ladder.bases(placed, self.shared, config)
+        first = ladder.first_solutions(placed, bases, stars, config)
+        if catalog is not None:
+            placed = ladder.refined(placed, first)
+            bases = ladder.bases(placed, self.shared, config)
         store = self.distortion_store(placed)
         self.joint = joint = astrometry.solve_jointly(
             [track.sources for track in placed],
-            ladder.first_solutions(placed, bases, stars, config),
+            first,
             bases,
             self.chip,
             catalog,
