@@ -48,6 +48,10 @@ ROWS = {
     ),
     '5 sigma in empty apertures of 1.5", mag': ("depth.limit_mag", ".2f"),
     "the photons allow": ("depth.expected_mag", ".2f"),
+    "noise where faint stars are / in empty apertures": (
+        "depth.sigma_at_stars_over_empty",
+        ".2f",
+    ),
     "aperture noise / that of the weight map": ("depth.weight_map_ratio", ".3f"),
     "FWHM / weighted mean of the frames": ("fwhm.ratio", ".3f"),
     "ellipticity added": ("fwhm.ellipticity_added", ".4f"),
@@ -130,13 +134,19 @@ def compare(night: Night, work: Path) -> dict[str, Numbers]:
         numbers = measure(work / chain, night.root / "truth", night.chip, night.catalog)
         found[chain] = {**numbers, "cost": cost}
         (work / f"{chain}.json").write_text(json.dumps(found[chain], indent=1), encoding="utf-8")
-    zero = found[CHAINS[0]]["photometry"]["zero_point"]
+    return found
+
+
+def on_one_scale(found: Mapping[str, Numbers]) -> None:
+    """Add the backgrounds on the flux scale of the first chain: SCAMP chooses another for its own.
+
+    Changes the numbers in place.
+    """
+    zero = next(iter(found.values()))["photometry"]["zero_point"]
     for numbers in found.values():
-        # SCAMP puts its stack on another flux scale.
         factor = 10 ** (0.4 * (zero - numbers["photometry"]["zero_point"]))
         sky = numbers["background"]
         sky["scaled"] = {key: sky[key] * factor for key in ("rms_adu", "robust_rms_adu")}
-    return found
 
 
 def table(found: Mapping[str, Mapping[str, Any]]) -> str:
@@ -174,6 +184,7 @@ def main() -> None:
         work = given.work or Path(name)
         work.mkdir(parents=True, exist_ok=True)
         found = compare(night, work)
+    on_one_scale(found)
     text = f"{machine()}\n\n{table(found)}"
     print(text)
     if given.write:

@@ -9,6 +9,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
 
 from photometrus.simulate.night import SimulateConfig, simulate_night
 
@@ -97,12 +98,12 @@ def another_field(night: Path, config: SimulateConfig) -> None:
 
 
 def all_saturated(night: Path, config: SimulateConfig) -> None:
-    """Whatever is brighter than a faint star is saturated: no clean star is left above J = 16."""
+    """Whatever peaks 250 ADU above the sky is saturated: no clean star is left above J = 14."""
     for path in ramps(night, config.chips[0]):
 
         def overexpose(data: Any) -> Any:
             good = np.where(np.isfinite(data) & (data < 60000), data, np.nanmedian(data))
-            bright = gaussian_filter(good, 1.0) > np.nanmedian(good) + 60.0
+            bright = gaussian_filter(good, 1.0) > np.nanmedian(good) + 250.0
             return np.where(bright, np.nan, data)
 
         rewrite(path, overexpose)
@@ -162,8 +163,6 @@ def with_motions(table: Table, night: Path, config: SimulateConfig) -> Table:
         ],
         axis=1,
     )
-    from scipy.spatial import cKDTree
-
     here = np.stack([np.asarray(table["RAJ2000"]) * cosine, np.asarray(table["DEJ2000"])], axis=1)
     distance, which = cKDTree(past).query(here)
     known = distance < 0.7 / 3600
@@ -176,7 +175,7 @@ def with_motions(table: Table, night: Path, config: SimulateConfig) -> Table:
     return out
 
 
-def random_stars(table: Table, night: Path, config: SimulateConfig) -> Table:
+def random_stars(table: Table, _: Path, config: SimulateConfig) -> Table:
     """As many stars as bright, anywhere in the field: garbage."""
     draw = np.random.RandomState(config.seed)
     out = table.copy()
@@ -186,7 +185,7 @@ def random_stars(table: Table, night: Path, config: SimulateConfig) -> Table:
     return out
 
 
-def elsewhere(table: Table, night: Path, config: SimulateConfig) -> Table:
+def elsewhere(table: Table, _night: Path, _config: SimulateConfig) -> Table:
     """The right stars, all of them 10 arcminutes too far north."""
     out = table.copy()
     out["DEJ2000"] = np.asarray(table["DEJ2000"]) + 10.0 / 60.0
@@ -242,7 +241,7 @@ CASES = [
     Case("Dec -89.5", "near the south pole", {"dec_deg": -89.5, "ra_deg": 200.0}),
     Case("RA 0", "right ascension runs over zero", {"ra_deg": 0.02, "dec_deg": -30.0}),
     Case("seeing 2.7", "seeing 2.7 arcsec", {"seeing_arcsec": (2.6, 2.8)}),
-    Case("saturated", "no unsaturated star above J = 16", spoil=all_saturated),
+    Case("saturated", "no unsaturated star above J = 14", spoil=all_saturated),
     Case("no catalogue", "none was asked for", config={"input": {"catalog": "none"}}),
     Case("foreign frame", "the fourth frame shows another field", spoil=another_field),
     Case(

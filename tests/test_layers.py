@@ -34,6 +34,7 @@ LENT = {
     ("masks", "coadd"): {"CoaddConfig", "Grid", "Layer", "common_grid", "pixel_map"},
     ("masks", "background"): {"smooth_mesh"},
     ("sky", "background"): {"Background", "BackgroundConfig", "Mask", "Rows", "smooth_mesh"},
+    ("crowding", "background"): {"BackgroundConfig", "smooth_mesh"},
     ("detrend", "background"): {"BackgroundConfig", "smooth_mesh"},
     ("maps", "coadd"): {"CoaddConfig", "Grid", "Layer", "coadd"},
     ("quality", "coadd"): {"CoaddConfig"},

@@ -253,12 +253,17 @@ def test_a_fit_finds_the_mapping_it_was_given(axis):
     assert separation_arcsec(pixel_to_sky(fit, 2044.0, 2044.0), fit.wcs.crval) < 1e-6
 
 
-def test_a_shift_moves_the_tangent_point_and_nothing_else():
+def test_a_shift_moves_the_tangent_point_and_carries_directions_along():
     wcs = pointing_wcs(1, (0.001, 60.0), 48.0)
     before = wcs.wcs.crval.copy()
     moved = shifted(wcs, -40.0, 25.0)
     np.testing.assert_array_equal(wcs.wcs.crval, before)
     np.testing.assert_allclose(to_plane(*moved.wcs.crval, tuple(before)), (-40.0, 25.0), atol=1e-7)
-    np.testing.assert_array_equal(moved.pixel_scale_matrix, wcs.pixel_scale_matrix)
+    # By the convergence of the meridians: 40" / cos 60 deg * sin 60 deg of right ascension.
+    change = moved.pixel_scale_matrix @ np.linalg.inv(wcs.pixel_scale_matrix)
+    turn = np.radians(40.0 / 3600 * np.tan(np.radians(wcs.wcs.crval[1])))
+    np.testing.assert_allclose(change @ change.T, np.eye(2), atol=1e-12)
+    # Half of it would be taken at the middle of the shift: 25" of 60 degrees, 2e-4 of the turn.
+    np.testing.assert_allclose(abs(change[0, 1]), turn, rtol=1e-3)
     np.testing.assert_array_equal(moved.sip.a, wcs.sip.a)
     assert 0 <= moved.wcs.crval[0] < 360

@@ -36,7 +36,7 @@ from photometrus.products import Products, RampId
 from photometrus.reference import at_epoch, match_catalog
 from photometrus.selection import by_header, is_included
 from photometrus.stackfiles import StackFiles
-from photometrus.stages import artifacts, astrometry, detrend, masks, sky
+from photometrus.stages import artifacts, astrometry, crowding, detrend, masks, sky
 from photometrus.stages.background import Mask, fit_background, flat_background
 from photometrus.stages.coadd import Layer, coadd, common_grid
 from photometrus.stages.quality import area_slope, reject, relative_fluxes
@@ -332,10 +332,14 @@ class ChipRun:
             )
             config = replace(config, astrometry=astrometry.stiff(config.astrometry))
         bases = ladder.bases(placed, self.shared, config)
+        first = ladder.first_solutions(placed, bases, stars, config)
+        if catalog is not None:
+            placed = ladder.refined(placed, first)
+            bases = ladder.bases(placed, self.shared, config)
         store = self.distortion_store(placed)
         self.joint = joint = astrometry.solve_jointly(
             [track.sources for track in placed],
-            ladder.first_solutions(placed, bases, stars, config),
+            first,
             bases,
             self.chip,
             catalog,
@@ -605,7 +609,12 @@ class ChipRun:
         self.progress(f"C{self.chip} coadd", 0, 1)
         result = coadd(layers, grid, self.config.coadd, each=self.each)
         self.progress(f"C{self.chip} coadd", 1, 1)
-        return result
+        if self.measured["masked_fraction"] < self.config.crowding.from_fraction:
+            return result
+        levels = crowding.zero_level(result.data, result.weight, self.config.crowding)
+        self.measured["crowded_zero_adu"] = float(np.median(levels))
+        data = crowding.subtract_zero(result.data, result.weight, levels, self.config.crowding)
+        return replace(result, data=data)
 
     def stack_with_astromatic(
         self, tracks: list[Track], catalog: Table | None

@@ -15,6 +15,7 @@ from photometrus.stages.artifacts import ArtifactsConfig
 from photometrus.stages.astrometry import AstrometryConfig
 from photometrus.stages.background import BackgroundConfig
 from photometrus.stages.coadd import CoaddConfig
+from photometrus.stages.crowding import CrowdingConfig
 from photometrus.stages.detrend import FlatConfig
 from photometrus.stages.masks import MaskConfig
 from photometrus.stages.placement import PlacementConfig
@@ -77,6 +78,7 @@ class Config:
     placement: PlacementConfig = field(default_factory=PlacementConfig)
     astrometry: AstrometryConfig = field(default_factory=AstrometryConfig)
     coadd: CoaddConfig = field(default_factory=CoaddConfig)
+    crowding: CrowdingConfig = field(default_factory=CrowdingConfig)
     substacks: SubstackConfig = field(default_factory=SubstackConfig)
     chip: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Changes for one chip: ``[chip.3.sky] clip_sigma = 6.0`` in the TOML file."""

@@ -13,7 +13,8 @@ from astropy.table import Table
 from astropy.wcs import WCS
 
 from photometrus.config import Config
-from photometrus.optics import FieldFit, Optics, stretched
+from photometrus.instrument import CHIP_CRPIX
+from photometrus.optics import FieldFit, Optics, plane_matrix, stretched
 from photometrus.reference import as_catalog
 from photometrus.stages import astrometry, placement
 from photometrus.stages.placement import Placement
@@ -23,6 +24,9 @@ from photometrus.wcs import crval, pixel_to_sky, shifted, to_plane
 RIGHT_ANGLES = (90.0, 180.0, 270.0)
 SMALL_ERRORS_DEG = (0.0, -0.25, 0.25, -0.5, 0.5)
 """Tried around every candidate: the rotator's own error."""
+POLAR_DEG = 75.0
+FINE_DEG = tuple(0.1 * step for step in range(-8, 9))
+"""Tried around the common angle nearer to a pole than that."""
 MODEL_FRAMES = 3
 """So many frames are fitted alone; the best of them starts the others."""
 NOTEWORTHY_DEG = 5.0
@@ -77,15 +81,18 @@ def _agreed(tracks: list[Track], catalog: Table, config: Config) -> list[Track]:
     common = angles[int(np.argmax(support))]
     if 2 * max(support) <= len(angles):
         return tracks
-    # Exactly the common angle: the joint solution wants frames that differ by little.
+    # Exactly the common angle: the joint solution wants frames that differ by little. But near a
+    # pole north is not the same for all, and a pointing error turns the field.
+    near_pole = any(abs(track.frame.info.dec_deg) > POLAR_DEG for track in tracks)
+    nearby = [common + small for small in (FINE_DEG if near_pole else (0.0,))]
     agreeing = [t for t, angle in zip(placed, angles, strict=True) if angle == common]
     best = max(agreeing, key=n_stars)
     neighbours = as_catalog(best.sources, placed_wcs(best))
-    names = {track.name for track in agreeing}
+    names = set() if near_pole else {track.name for track in agreeing}
 
     def again(track: Track) -> Track:
         for stars in (catalog, neighbours):
-            found = _find(track, stars, [[common]], config)
+            found = _find(track, stars, [nearby], config, certain=np.inf)
             if found is not None:
                 break
         return replace(track, placement=found)
@@ -99,12 +106,18 @@ def n_stars(track: Track) -> int:
 
 
 def _find(
-    track: Track, catalog: Table, rotators: Sequence[Sequence[float]], config: Config
+    track: Track,
+    catalog: Table,
+    rotators: Sequence[Sequence[float]],
+    config: Config,
+    *,
+    certain: float = placement.CERTAIN,
 ) -> Placement | None:
     info = track.frame.info
     axis = (info.ra_deg, info.dec_deg)
-    chip = info.ramp.chip
-    return placement.find_placement(track.sources, catalog, chip, axis, rotators, config.placement)
+    return placement.find_placement(
+        track.sources, catalog, info.ramp.chip, axis, rotators, config.placement, certain=certain
+    )
 
 
 def as_pointed(track: Track, config: Config) -> Placement:
@@ -187,3 +200,37 @@ def first_solutions(
         return astrometry.refine_shift(placed[k].sources, catalog, start, chip, config.astrometry)
 
     return [carry(k) for k in range(len(placed))]
+
+
+def refined(placed: Sequence[Track], solutions: Sequence[WCS]) -> list[Track]:
+    """The tracks with placements turned and moved to where their first solutions put them.
+
+    What is left for the joint solution to correct is then small for every frame, and linear: a
+    placement's rotator is one of a few candidates, and near a pole a shift turns a field.
+    """
+    return [
+        replace(track, placement=_refined(track, wcs))
+        for track, wcs in zip(placed, solutions, strict=True)
+    ]
+
+
+def _refined(track: Track, wcs: WCS) -> Placement | None:
+    x = y = np.float64(CHIP_CRPIX - 1)
+    there = pixel_to_sky(wcs, x, y)
+    for _ in range(4):
+        here = placed_wcs(track)
+        centre = crval(here)
+        change = plane_matrix(wcs, centre) @ np.linalg.inv(plane_matrix(here, centre))
+        # From east to north; position angles grow the other way.
+        angle = np.degrees(np.arctan2(change[1, 0] - change[0, 1], change[0, 0] + change[1, 1]))
+        off = np.subtract(to_plane(*there, centre), to_plane(*pixel_to_sky(here, x, y), centre))
+        track = replace(
+            track,
+            placement=replace(
+                track.placement,  # type: ignore[type-var]
+                rotator_deg=track.placement.rotator_deg - angle,  # type: ignore[union-attr]
+                east_arcsec=track.placement.east_arcsec + off[0],  # type: ignore[union-attr]
+                north_arcsec=track.placement.north_arcsec + off[1],  # type: ignore[union-attr]
+            ),
+        )
+    return track.placement

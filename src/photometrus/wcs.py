@@ -238,10 +238,18 @@ def sky_to_pixel(wcs: WCS, ra_deg: Array, dec_deg: Array) -> tuple[Array, Array]
 
 
 def shifted(wcs: WCS, east_arcsec: float, north_arcsec: float) -> WCS:
-    """The same WCS with its tangent point moved on the sky."""
-    ra, dec = from_plane(np.float64(east_arcsec), np.float64(north_arcsec), tuple(wcs.wcs.crval))
+    """The same WCS moved on the sky by a rotation of the sphere along the great circle.
+
+    Directions are carried along: at the new place north may be another way, near a pole much so.
+    """
+    old = crval(wcs)
+    ra, dec = from_plane(np.float64(east_arcsec), np.float64(north_arcsec), old)
+    new = (float(ra), float(dec))
+    turn = 0.0 if new == old else _bearing(new, old) + 180.0 - _bearing(old, new)
+    c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
     moved = wcs.deepcopy()
-    moved.wcs.crval = (float(ra), float(dec))
+    moved.wcs.crval = new
+    moved.wcs.cd = np.array([[c, s], [-s, c]]) @ wcs.pixel_scale_matrix
     moved.wcs.set()
     return moved
 

@@ -3,6 +3,8 @@
 import numpy as np
 from numba import njit
 
+from photometrus.kernels.resample import row_of_nodes
+
 FLAT = 0.1
 """Neighbours as alike as this, relative, make a flat top: on no star do six of the eight neighbours
 of a pixel differ by so little (Gaussian of 6 pixels FWHM, wherever its centre is: four)."""
@@ -134,53 +136,41 @@ def _is_inside(core, y, x):
 
 
 @njit(nogil=True, cache=True)
-def expected_rows(stack, map_x, map_y, step, row0, factor, out, spread):
+def expected_rows(stack, ranges, map_x, map_y, step, row0, factor, out, spread):
     """A stack as a frame should see it: bilinear; and how uncertain that is for want of detail.
 
-    stack : float32 (my, mx); map_x, map_y : float64 (gy, gx), pixel of `stack` at the frame's
-        nodes, `step` pixels apart
+    stack : float32 (my, mx); ranges : float32 (my, mx), of its 3 x 3 neighbours
+    map_x, map_y : float64 (gy, gx), pixel of `stack` at the frame's nodes, `step` pixels apart
     row0 : the frame's first row; factor : from the stack's flux scale to the frame's
-    out, spread : float32 (rows, nx); spread is the range of the 3 x 3 stack pixels around; both
-        are NaN outside the stack
+    out, spread : float32 (rows, nx); spread is the range at the nearest pixel; both are NaN
+        outside the stack
     """
     my, mx = stack.shape
     rows, nx = out.shape
+    line_x = np.empty(map_x.shape[1], np.float64)
+    line_y = np.empty(map_x.shape[1], np.float64)
     for r in range(rows):
-        t = (row0 + r) / step
-        j = min(int(t), map_x.shape[0] - 2)
-        v = t - j
+        row_of_nodes(map_x, map_y, (row0 + r) / step, line_x, line_y)
         for x in range(nx):
-            s = x / step
-            i = min(int(s), map_x.shape[1] - 2)
-            u = s - i
-            px = (1 - v) * ((1 - u) * map_x[j, i] + u * map_x[j, i + 1]) + v * (
-                (1 - u) * map_x[j + 1, i] + u * map_x[j + 1, i + 1]
-            )
-            py = (1 - v) * ((1 - u) * map_y[j, i] + u * map_y[j, i + 1]) + v * (
-                (1 - u) * map_y[j + 1, i] + u * map_y[j + 1, i + 1]
-            )
-            a = int(np.floor(px))
-            b = int(np.floor(py))
-            if a < 1 or b < 1 or a + 2 >= mx or b + 2 >= my:
+            i = x // step
+            u = (x - i * step) / step
+            px = line_x[i] + u * (line_x[i + 1] - line_x[i])
+            py = line_y[i] + u * (line_y[i + 1] - line_y[i])
+            if not (px >= 1 and py >= 1 and px < mx - 2 and py < my - 2):
                 out[r, x] = np.nan
                 spread[r, x] = np.nan
                 continue
+            a = int(px)
+            b = int(py)
             fx = np.float32(px - a)
             fy = np.float32(py - b)
             out[r, x] = factor * (
                 (1 - fy) * ((1 - fx) * stack[b, a] + fx * stack[b, a + 1])
                 + fy * ((1 - fx) * stack[b + 1, a] + fx * stack[b + 1, a + 1])
             )
-            near_x = a + (px - a >= 0.5)
-            near_y = b + (py - b >= 0.5)
-            low = stack[near_y, near_x]
-            high = low
-            for q in range(near_y - 1, near_y + 2):
-                for p in range(near_x - 1, near_x + 2):
-                    w = stack[q, p]
-                    low = min(low, w)
-                    high = max(high, w)
-            spread[r, x] = factor * (high - low)
+            near_x = a + (fx >= 0.5)
+            near_y = b + (fy >= 0.5)
+            spread[r, x] = factor * ranges[near_y, near_x]
 
 
 @njit(nogil=True, cache=True)

@@ -20,15 +20,16 @@ def lanczos_table():
     return np.ascontiguousarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def pixel_scatter():
-    """Scatter of a resampled pixel in units of the scatter before: float.
+def pixel_scatter(side=1):
+    """Scatter of the mean of side x side resampled pixels, in units of one pixel's before: float.
 
     Interpolation averages neighbours, so pixels scatter less, and together: sums over many of
     them scatter as before. For white noise and all sub-pixel phases alike the variance is that of
-    the squares of the taps, once for each axis.
+    the squares of the taps (of the taps of all pixels of the mean together), once for each axis.
     """
-    squares = (lanczos_table()[:-1].astype(float) ** 2).sum(axis=1)
-    return float(squares.mean())
+    taps = lanczos_table()[:-1].astype(float)
+    together = sum(np.pad(taps, ((0, 0), (k, side - 1 - k))) for k in range(side)) / side
+    return float((together**2).sum(axis=1).mean())
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -45,6 +46,16 @@ def _at(map_x, map_y, row, column):
         (1 - u) * map_y[j + 1, i] + u * map_y[j + 1, i + 1]
     )
     return x, y
+
+
+@njit(nogil=True, cache=True)
+def row_of_nodes(map_x, map_y, row, line_x, line_y):
+    """Both maps at a row between their nodes (in units of nodes), at all columns of nodes."""
+    j = min(int(row), map_x.shape[0] - 2)
+    v = row - j
+    for i in range(line_x.size):
+        line_x[i] = (1 - v) * map_x[j, i] + v * map_x[j + 1, i]
+        line_y[i] = (1 - v) * map_y[j, i] + v * map_y[j + 1, i]
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp", "afn", "reassoc"})
@@ -193,9 +204,18 @@ def project_rows(mask, map_x, map_y, step, row0, out):
     """
     my, mx = mask.shape
     rows, nx = out.shape
+    line_x = np.empty(map_x.shape[1], np.float64)
+    line_y = np.empty(map_x.shape[1], np.float64)
     for r in range(rows):
-        for x in range(nx):
-            px, py = _at(map_x, map_y, (row0 + r) / step, x / step)
-            a = int(np.floor(px + 0.5))
-            b = int(np.floor(py + 0.5))
-            out[r, x] = mask[b, a] if 0 <= a < mx and 0 <= b < my else 0
+        row_of_nodes(map_x, map_y, (row0 + r) / step, line_x, line_y)
+        for i in range((nx + step - 1) // step):
+            slope_x = (line_x[i + 1] - line_x[i]) / step
+            slope_y = (line_y[i + 1] - line_y[i]) / step
+            # Half a pixel more: to truncate is then to round.
+            px = line_x[i] + 0.5
+            py = line_y[i] + 0.5
+            for k in range(min(step, nx - i * step)):
+                a = int(px + slope_x * k)
+                b = int(py + slope_y * k)
+                inside = px + slope_x * k >= 0 and a < mx and py + slope_y * k >= 0 and b < my
+                out[r, i * step + k] = mask[b, a] if inside else 0

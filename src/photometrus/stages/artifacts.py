@@ -32,7 +32,9 @@ class ArtifactsConfig:
     """What may be tuned in the masks of what is not the sky's."""
 
     cosmic_sigma: float = 5.5  # above what the other frames say, in units of the pixel's noise
-    cosmic_detail: float = 3.0  # plus this times the range of the stack nearby: seeing varies
+    cosmic_detail: float = 3.0
+    """Plus this times the range of the stack's nearest pixels: a frame of 1.2 arcsec sticks out of
+    a stack of 1.5 arcsec, on double pixels, by twice that."""
     cosmic_reach_sigma: float = 2.5  # of the neighbours that belong to it
     hot_fraction: float = 0.4  # an outlier in more of the frames (and in 3) is a hot pixel
     trail_sigma: float = 10.0  # significance of a line through the chip

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,12 @@ class Shallow:
     weight: Image
     grid: Grid
 
+    @cached_property
+    def ranges(self) -> Image:
+        """The range of each pixel's 3 x 3 neighbours."""
+        high = ndimage.maximum_filter(self.mean, 3, mode="nearest")
+        return high - ndimage.minimum_filter(self.mean, 3, mode="nearest")
+
     def seen_by(self, wcs: WCS, shape: tuple[int, int], flux_factor: float) -> tuple[Image, Image]:
         """What a frame should show, and how sure that is: float32 (ny, nx) each, NaN outside.
 
@@ -74,8 +81,9 @@ class Shallow:
         map_x, map_y = _nodes(self.grid, wcs, shape)
         expected, spread = np.empty((2, *shape), np.float32)
         expected_rows(
-            self.mean, map_x, map_y, NODE_PIX, 0, np.float32(1 / flux_factor), expected, spread
-        )
+            self.mean, self.ranges, map_x, map_y, NODE_PIX, 0, np.float32(1 / flux_factor),
+            expected, spread,
+        )  # fmt: skip
         return expected, spread
 
 

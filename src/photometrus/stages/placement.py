@@ -47,6 +47,8 @@ def find_placement(
     axis: tuple[float, float],
     rotators: Sequence[Sequence[float]],
     config: PlacementConfig = PlacementConfig(),
+    *,
+    certain: float = CERTAIN,
 ) -> Placement | None:
     """The rotator and shift for which most of a frame's stars fall on catalogue stars.
 
@@ -54,6 +56,7 @@ def find_placement(
         it is
     rotators : groups of candidates (degrees), the likeliest group first; the most significant
         candidate of the first group that has a significant one is taken
+    certain : the significance from which the others are not looked at
     returns None when no candidate is significant
     """
     stars = sources[(np.asarray(sources["flags"]) & EXTENDED) == 0][: config.vote_stars]
@@ -71,7 +74,7 @@ def find_placement(
             tried += 1
             if found and (best is None or found.significance > best.significance):
                 best = found
-            if best and best.significance > CERTAIN:
+            if best and best.significance > certain:
                 return best
         if best and best.significance - np.log10(tried) > config.vote_significance:
             return best
