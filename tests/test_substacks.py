@@ -225,7 +225,10 @@ def test_what_was_made_is_in_the_record(reduced):
     assert len(record["extras"]) == 2 * len(WANTED) + 2
     everything = {path.name for path in reduced.parent.glob("stack/*")}
     named = {Path(path).name for path in (*record["extras"], record["coadd"], record["weight"])}
-    assert everything - named == {record["coadd"].split("/")[1].replace(".fits.fz", ".wcs")}
+    name = record["coadd"].split("/")[1]
+    beside = {name.replace(".fits.fz", ".wcs"), name.replace("coadd", "flags"),
+              name.replace("coadd", "qa").replace(".fits.fz", ".png")}  # fmt: skip
+    assert everything - named == beside
 
 
 def test_the_exposure_map_of_a_real_stack(reduced):
