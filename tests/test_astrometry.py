@@ -109,8 +109,8 @@ def test_near_the_pole_too():
     assert found is not None
     x, y = sky_grid(5)
     off = np.hypot(*difference(placed_wcs(CHIP, axis, found), truth, x, y))
-    # The field is turned by 0.16 deg as well, and the first candidate is certain enough: 4.1" at the
-    # corners, and the shift's own error.
+    # The field is turned by 0.16 deg as well, and the first candidate is certain enough: 4.1" at
+    # the corners, and the shift's own error.
     assert off[x.size // 2] < 1.0
     assert off.max() < 4.1 + 1.0
 

@@ -304,7 +304,7 @@ def solve_jointly(
     contradiction = ""
     if stored is not None:
         # The stars have spoken alone: do they contradict what was stored?
-        contradiction = disagreement(ours, stored, prior, optics.degree)
+        contradiction = disagreement(ours, stored, prior, optics)
         if not contradiction:
             prior = prior + as_prior(stored, bases[0], optics.degree)
             last = _round(problem, last.wcs, last.scatter, last.floor_arcsec, prior)
