@@ -5,13 +5,8 @@ import pytest
 from astropy.table import Table
 
 from photometrus.reference import as_catalog, at_epoch, match_catalog
-from photometrus.stages.astrometry import (
-    AstrometryConfig,
-    link,
-    refine_alone,
-    refine_shift,
-    solve_jointly,
-)
+from photometrus.stages.alone import refine_alone, refine_shift
+from photometrus.stages.astrometry import AstrometryConfig, link, solve_jointly
 from photometrus.stages.placement import carried, find_placement, placed_wcs
 from photometrus.wcs import (
     fit_tan_sip,

@@ -155,7 +155,7 @@ def test_a_wrong_store_is_left_out():
     alone = solve(catalogs, bases, stars)
     both = solve_jointly(catalogs, alone.wcs, bases, CHIP, stars, stored=stored)
     assert "chi-square" in both.contradiction
-    # Three rounds more from where the first three ended: nothing moves by more than a milliarcsecond.
+    # Three rounds more from where the first three ended: nothing moves by a milliarcsecond.
     assert np.abs(errors(both, truths) - errors(alone, truths)).max() < 0.001
 
 
