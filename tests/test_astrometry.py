@@ -5,13 +5,8 @@ import pytest
 from astropy.table import Table
 
 from photometrus.reference import as_catalog, at_epoch, match_catalog
-from photometrus.stages.astrometry import (
-    AstrometryConfig,
-    link,
-    refine_alone,
-    refine_shift,
-    solve_jointly,
-)
+from photometrus.stages.alone import refine_alone, refine_shift
+from photometrus.stages.astrometry import AstrometryConfig, link, solve_jointly
 from photometrus.stages.placement import carried, find_placement, placed_wcs
 from photometrus.wcs import (
     fit_tan_sip,
@@ -109,8 +104,8 @@ def test_near_the_pole_too():
     assert found is not None
     x, y = sky_grid(5)
     off = np.hypot(*difference(placed_wcs(CHIP, axis, found), truth, x, y))
-    # The field is turned by 0.16 deg as well, and the first candidate is sure enough: 4.1" at the
-    # corners, and the shift's own error.
+    # The field is turned by 0.16 deg as well, and the first candidate is certain enough: 4.1" at
+    # the corners, and the shift's own error.
     assert off[x.size // 2] < 1.0
     assert off.max() < 4.1 + 1.0
 

@@ -31,6 +31,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 LENT = {
     # A stage never imports a stage; these few types, settings and helpers are the exceptions.
+    ("alone", "astrometry"): {"AstrometryConfig"},
     ("masks", "coadd"): {"CoaddConfig", "Grid", "Layer", "common_grid", "pixel_map"},
     ("masks", "background"): {"smooth_mesh"},
     ("sky", "background"): {"Background", "BackgroundConfig", "Mask", "Rows", "smooth_mesh"},

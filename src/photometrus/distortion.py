@@ -13,7 +13,7 @@ from astropy.wcs import WCS
 from scipy.stats import chi2
 
 from photometrus.instrument import PIXEL_SCALE_ARCSEC
-from photometrus.optics import SHARED, Prior, degrees, plane_matrix
+from photometrus.optics import SHARED, Optics, Prior, degrees, plane_matrix
 from photometrus.wcs import crval
 
 Array = Any  # float64 array
@@ -98,32 +98,43 @@ def together(distortions: Sequence[Distortion]) -> Distortion:
     )
 
 
-def disagreement(ours: Distortion, theirs: Distortion, template: Prior, degree: int) -> str:
+def disagreement(ours: Distortion, theirs: Distortion, template: Prior, optics: Optics) -> str:
     """Where two distortions contradict each other, in words; empty when they do not.
 
-    Chi-square of the differences of the quadratic terms, of the higher ones and of the shared
-    factors. template : the prior that makes estimates of few stars finite
+    Chi-square of the differences of the quadratic and of the higher terms, what the shared factors
+    add to them included: neither is known well alone, their sum is.
+    template : the prior that makes estimates of few stars finite
     """
+    degree = optics.degree
     kept = kept_terms(degree)
     weak = np.diag(np.diag(template.precision[np.ix_(kept, kept)]))
-    order = np.concatenate([degrees(degree)[degrees(degree) >= 2]] * 2)
+    total = _total_terms(optics)
+    order = np.tile(degrees(degree)[degrees(degree) >= 2], 2)
     estimates, covariances = [], []
     for one in (ours, theirs):
         covariance = np.linalg.inv(one.information + weak)
-        estimates.append(covariance @ one.pull)
-        covariances.append(covariance)
+        estimates.append(total @ covariance @ one.pull)
+        covariances.append(total @ covariance @ total.T)
     off, spread = estimates[0] - estimates[1], covariances[0] + covariances[1]
-    groups = {
-        "quadratic terms": np.flatnonzero(order == 2),
-        "higher terms": np.flatnonzero(order > 2),
-        "shared factors": order.size + np.arange(SHARED),
-    }
-    for name, here in groups.items():
+    for name, here in (("quadratic", order == 2), ("higher", order > 2)):
         value = float(off[here] @ np.linalg.solve(spread[np.ix_(here, here)], off[here]))
-        limit = float(chi2.isf(CHANCE, here.size))
+        limit = float(chi2.isf(CHANCE, np.count_nonzero(here)))
         if value > limit:
-            return f"{name} differ, chi-square {value:.0f}, at most {limit:.0f} by chance"
+            return f"{name} terms differ, chi-square {value:.0f}, at most {limit:.0f} by chance"
     return ""
+
+
+def _total_terms(optics: Optics) -> Array:
+    """From what is kept to the sum of all terms of degree 2 and more, along x and y."""
+    high = degrees(optics.degree) >= 2
+    n = int(np.count_nonzero(high))
+    along_x, along_y = optics.shared_terms()
+    return np.block(
+        [
+            [np.eye(n), np.zeros((n, n)), along_x[high]],
+            [np.zeros((n, n)), np.eye(n), along_y[high]],
+        ]
+    )
 
 
 def _to_pixel_axes(wcs: WCS) -> Array:

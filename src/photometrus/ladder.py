@@ -16,7 +16,7 @@ from photometrus.config import Config
 from photometrus.instrument import CHIP_CRPIX
 from photometrus.optics import FieldFit, Optics, plane_matrix, stretched
 from photometrus.reference import as_catalog
-from photometrus.stages import astrometry, placement
+from photometrus.stages import alone, placement
 from photometrus.stages.placement import Placement
 from photometrus.track import Track
 from photometrus.wcs import crval, pixel_to_sky, shifted, to_plane
@@ -187,17 +187,17 @@ def first_solutions(
     if catalog is None:
         return list(own)
 
-    def alone(k: int) -> tuple[WCS, int, float]:
-        return astrometry.refine_alone(placed[k].sources, catalog, own[k], chip, config.astrometry)
+    def fitted(k: int) -> tuple[WCS, int, float]:
+        return alone.refine_alone(placed[k].sources, catalog, own[k], chip, config.astrometry)
 
     # A trailed or cloudy frame may have many false stars: the best of some is the one that fits.
     tried = sorted(range(len(placed)), key=lambda k: -n_stars(placed[k]))[:MODEL_FRAMES]
-    fits = {k: alone(k) for k in tried}
+    fits = {k: fitted(k) for k in tried}
     best = max(fits, key=lambda k: fits[k][1])
 
     def carry(k: int) -> WCS:
         start = placement.carried(fits[best][0], own[best], own[k])
-        return astrometry.refine_shift(placed[k].sources, catalog, start, chip, config.astrometry)
+        return alone.refine_shift(placed[k].sources, catalog, start, chip, config.astrometry)
 
     return [carry(k) for k in range(len(placed))]
 

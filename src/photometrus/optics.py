@@ -72,6 +72,18 @@ class Optics:
         departure = matrix @ _departure_pix(self.chip, x, y)
         return np.concatenate([radial, departure]).T
 
+    def shared_terms(self) -> tuple[Array, Array]:
+        """The shared terms as Legendre terms along x and along y, arcsec: float64 (terms, SHARED).
+
+        As near as the degree allows, over the chip.
+        """
+        grid = np.linspace(0, 2 * (CHIP_CRPIX - 1), 33)
+        x, y = (g.ravel() for g in np.meshgrid(grid, grid))
+        departure = PIXEL_SCALE_ARCSEC * _departure_pix(self.chip, x, y)
+        both = np.stack([_radial_pix(self.chip, x, y), departure], axis=2)
+        inverse = np.linalg.pinv(self.basis(x, y))
+        return inverse @ both[0], inverse @ both[1]
+
     def apply(self, wcs: WCS, terms: Array, shared: Array, centre: tuple[float, float]) -> WCS:
         """The WCS with a correction added, as TAN-SIP.
 

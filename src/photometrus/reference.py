@@ -87,3 +87,9 @@ def match_catalog(
     _, back = cKDTree(stars).query(points[nearest[found]])
     mutual = back == found
     return found[mutual], inside[nearest[found[mutual]]]
+
+
+def position_errors(reference: Table, floor_arcsec: float) -> NDArray[Any]:
+    """The catalogue's errors per axis, arcsec, with a floor added; 0.1 where it gives none."""
+    error = np.nan_to_num(np.asarray(reference["pos_err_arcsec"], float), nan=0.1)
+    return np.hypot(error, floor_arcsec)

@@ -26,13 +26,12 @@ from photometrus.adjustment import (
     Observations,
     adjust,
     centroid_floor,
-    tukey,
 )
 from photometrus.distortion import Distortion, as_prior, disagreement, measured
 from photometrus.frame import Solution
 from photometrus.instrument import CHIP_CRPIX, PIXEL_SCALE_ARCSEC
-from photometrus.optics import SHARED, Optics, Prior, degrees, displacement, solve, template_prior
-from photometrus.reference import match_catalog
+from photometrus.optics import Optics, Prior, degrees, template_prior
+from photometrus.reference import position_errors
 from photometrus.wcs import crval, from_plane, pixel_to_sky, sky_to_pixel, to_plane
 
 Array = Any  # float64 array
@@ -79,10 +78,6 @@ class AstrometryConfig:
     prior_field_shared: tuple[float, float] = (0.3, 0.1)
     """How far it may then differ from them: the same as the priors above."""
     max_detections: int = 40_000  # in the joint solution: the brightest of each frame
-
-
-def _brightest(sources: Table, n: int) -> Table:
-    return sources[np.argsort(-np.asarray(sources["flux"]))[:n]]
 
 
 def stiff(config: AstrometryConfig) -> AstrometryConfig:
@@ -149,86 +144,6 @@ def residual_numbers(residuals: Table) -> dict[str, float]:
         "residual_rms_arcsec": _rms(off),
         "residual_corner_rms_arcsec": _rms(off[corner]),
     }
-
-
-def refine_alone(
-    sources: Table,
-    reference: Table,
-    base: WCS,
-    chip: int,
-    config: AstrometryConfig = AstrometryConfig(),
-) -> tuple[WCS, int, float]:
-    """A frame's own fit: match, correct the template, match closer. (wcs, matched, rms).
-
-    base : the chip's template where the frame was found; all corrections are to it, so that the
-        priors hold however often it is matched
-    """
-    wcs, n, rms = base, 0, float("nan")
-    n_bright = max(200, min(len(sources), 1500))
-    stars = _brightest(sources[np.asarray(sources["flags"]) == 0], n_bright)
-    for radius, order in ((8.0, 1), (6.0, 3), (3.0, 4), (1.5, 4), (1.0, 4)):
-        i, j = match_catalog(stars, reference, wcs, radius, n_bright)
-        if i.size < config.min_matched:
-            return wcs, int(i.size), rms
-        optics = Optics(chip, order)
-        wcs, rms = _fit_correction(stars[i], reference[j], base, optics, config)
-        n = int(i.size)
-    return wcs, n, rms
-
-
-def refine_shift(
-    sources: Table,
-    reference: Table,
-    wcs: WCS,
-    chip: int,
-    config: AstrometryConfig = AstrometryConfig(),
-) -> WCS:
-    """A WCS whose optics are known, moved and slightly turned onto the catalogue's stars."""
-    optics = Optics(chip, 1)
-    fixed = replace(config, prior_shared=(1e-3, 1e-3))
-    stars = _brightest(sources[np.asarray(sources["flags"]) == 0], 800)
-    for radius in (5.0, 2.5, 1.5):
-        i, j = match_catalog(stars, reference, wcs, radius, 800)
-        if i.size < config.min_matched:
-            break
-        wcs, _ = _fit_correction(stars[i], reference[j], wcs, optics, fixed)
-    return wcs
-
-
-def _position_errors(reference: Table, config: AstrometryConfig) -> Array:
-    error = np.nan_to_num(np.asarray(reference["pos_err_arcsec"], float), nan=0.1)
-    return np.hypot(error, config.catalog_floor_arcsec)
-
-
-def _fit_correction(
-    stars: Table, reference: Table, base: WCS, optics: Optics, config: AstrometryConfig
-) -> tuple[WCS, float]:
-    """Robust fit of a correction, with priors, to matched stars; (wcs, rms per axis in arcsec)."""
-    centre = crval(base)
-    xi, eta = to_plane(*pixel_to_sky(base, stars["x"], stars["y"]), centre)
-    ref_xi, ref_eta = to_plane(reference["ra_deg"], reference["dec_deg"], centre)
-    target = np.stack([ref_xi - xi, ref_eta - eta], axis=1)
-    error = np.hypot(
-        _position_errors(reference, config),
-        np.hypot(stars["x_err"], config.centroid_floor_pix) * PIXEL_SCALE_ARCSEC,
-    )
-    basis = optics.basis(stars["x"], stars["y"])
-    shared = optics.shared(base, stars["x"], stars["y"], centre)
-    design = np.concatenate([basis, shared], axis=1)
-    sigma = np.asarray(config.prior_arcsec)[degrees(optics.degree)]
-    belief = template_prior(sigma, base, config.prior_shared, config.prior_shear_arcsec)
-    terms, factors = np.zeros((basis.shape[1], 2)), np.zeros(SHARED)
-    residual = target - np.median(target, axis=0)
-    for _ in range(8):
-        scatter = max(1.4826 * float(np.median(np.abs(residual))), 1e-4)
-        scale = np.maximum(scatter, error)
-        weight = tukey(np.hypot(residual[:, 0], residual[:, 1]) / scale) / scale**2
-        weighted = weight[:, None] * design
-        terms, factors, _ = solve(design.T @ weighted, weighted.T @ target, belief)
-        residual = target - basis @ terms - displacement(shared, factors)
-    used = weight > 0
-    rms = float(np.sqrt(np.mean(residual[used] ** 2))) if used.any() else float("nan")
-    return optics.apply(base, terms, factors, centre), rms
 
 
 def link(
@@ -304,7 +219,7 @@ def solve_jointly(
     contradiction = ""
     if stored is not None:
         # The stars have spoken alone: do they contradict what was stored?
-        contradiction = disagreement(ours, stored, prior, optics.degree)
+        contradiction = disagreement(ours, stored, prior, optics)
         if not contradiction:
             prior = prior + as_prior(stored, bases[0], optics.degree)
             last = _round(problem, last.wcs, last.scatter, last.floor_arcsec, prior)
@@ -453,7 +368,7 @@ def _catalogue_positions(
     found = found[back == found]
     rows = near[nearest[found]]
     known[found] = there[rows]
-    error[found] = _position_errors(reference[rows], config)
+    error[found] = position_errors(reference[rows], config.catalog_floor_arcsec)
     return known, error
 
 

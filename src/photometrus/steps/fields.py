@@ -19,7 +19,7 @@ from photometrus.io import external, fitsfile, ldac
 from photometrus.io.catalogs import reference
 from photometrus.products import Products
 from photometrus.reference import as_catalog, at_epoch
-from photometrus.stages import astrometry
+from photometrus.stages import alone
 from photometrus.steps.frames import (
     Lost,
     Product,
@@ -137,7 +137,7 @@ def _fit(product: Product, stars: Table, config: Config) -> tuple[WCS, int, floa
             "-catalog"
         )
     base = ladder.placed_wcs(product)
-    wcs, n, rms = astrometry.refine_alone(product.sources, stars, base, product.ramp.chip, limits)
+    wcs, n, rms = alone.refine_alone(product.sources, stars, base, product.ramp.chip, limits)
     if n < limits.min_matched or not rms <= limits.max_rms_arcsec:
         raise FrameError(
             f"{name}: {n} stars fitted with rms {rms:.2f} arcsec; at least "
