@@ -17,7 +17,6 @@ from photometrus.kernels.mesh import add_mesh_rows, cell_modes
 from photometrus.stages.background import Background, BackgroundConfig, Mask, Rows, smooth_mesh
 from photometrus.workers import Each
 
-
 HIDDEN_SIGMA = 4.0
 """Where stars are hidden there is less to reject: at 3 sigma of nine values 3 % of good ones go."""
 
