@@ -150,14 +150,6 @@ def tukey(ratio: Array) -> Array:
     return np.where(ratio < 5.0, (1 - (ratio / 5.0) ** 2) ** 2, 0.0)
 
 
-def student(ratio: Array) -> Array:
-    """Weights for Student's t with 4 degrees of freedom, relative to their highest; 0 from 6 sigma.
-
-    Unknown proper motions have long tails, and their stars are right all the same.
-    """
-    return np.where(ratio < 6.0, 1 / (1 + ratio**2 / 4.0), 0.0)
-
-
 def centroid_floor(observations: Observations, residual: Array, errors: Array) -> float:
     """What the centroids' own errors leave unexplained of the bright stars' scatter, arcsec.
 
@@ -263,7 +255,7 @@ def _catalogue_weights(obs: Observations, places: Array) -> tuple[Array, Array]:
     if known.any():
         off = np.hypot(*(obs.known - places)[known].T) / obs.known_error[known]
         spread = max(1.0, float(np.median(off)) / 1.18)
-        trust[known] = student(off / spread)
+        trust[known] = tukey(off / spread)
         weight[known] = np.maximum(trust[known], 1e-6) / (obs.known_error[known] * spread) ** 2
     return weight, trust
 
