@@ -219,6 +219,46 @@ class Coadd:
     neighbours: sums over many pixels scatter as the weights say, one pixel by less."""
 
 
+@dataclass(frozen=True)
+class StackInfo:
+    """What the header of a stack says, in our words and units; NaN or empty where it is silent."""
+
+    name: str
+    """Of the file, without endings: ``coadd.Open-J.01599131-01599173.C3``."""
+    target: str
+    band: str
+    chip: int
+    """0: not one of PRIME's."""
+    begin_mjd: float
+    middle_mjd: float
+    end_mjd: float
+    exposure_s: float
+    """Summed over the frames."""
+    n_frames: int
+    gain_e_per_adu: float
+    """Electrons of the whole stack per ADU of the stack: all reads of all frames."""
+    saturation_adu: float
+    pixel_scatter: float
+    """See `Coadd.pixel_scatter`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """A stack on disk that is to be measured.
+
+    data : float32 (ny, nx), ADU; finite: 0 where there is no value
+    weight : float32 (ny, nx), inverse variance, 1/ADU^2; 0 where there is no value
+    flags : uint8 (ny, nx), bits of Bad
+    wcs : of the image
+    """
+
+    data: Image
+    weight: Image
+    flags: Flags
+    wcs: WCS
+    info: StackInfo
+
+
 Progress = Callable[[str, int, int], None]
 """Told what is going on: (step, done, of)."""
 
