@@ -40,7 +40,7 @@ def read_stack(path: Path, *, weight: Path | None = None, band: str = "") -> Sta
     flags = np.zeros(data.shape, np.uint8)
     if flag_file is not None:
         flags = _fitting(flag_file, data, path).astype(np.uint8)
-    flags[weights == 0] |= Bad.EDGE
+    flags[weights == 0] |= np.uint8(Bad.EDGE)
     scatter = math.nan
     if weight is not None:
         scatter = _number(read_image_header(weight), "PIXSCAT")
