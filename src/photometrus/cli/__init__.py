@@ -5,12 +5,13 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from photometrus import __version__
 from photometrus.cli import parser
+from photometrus.cli.command import DONE, FAILED, INTERRUPTED, USAGE
 from photometrus.errors import PhotometrusError, UsageError
 
-DONE, FAILED, USAGE, LOSSES, INTERRUPTED = 0, 1, 2, 3, 130
 SECRET = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
 
 
@@ -50,12 +51,13 @@ def _run(words: list[str]) -> int:
     except SystemExit:  # argparse has printed the help
         return DONE
     # What does the work takes a second to import: not before it is clear that there is work.
-    from photometrus.cli import run
+    from photometrus.cli.order import Order
     from photometrus.cli.show import Screen
 
     screen = Screen(quiet="quiet" in given, verbose="verbose" in given)
     with screen.listening():
-        return getattr(run, command.runner)(run.Order(command, given, screen, retold(words)))
+        room = import_module(f"photometrus.cli.{command.room}")
+        return getattr(room, command.runner)(Order(command, given, screen, retold(words)))
 
 
 def retold(words: Sequence[str]) -> str:

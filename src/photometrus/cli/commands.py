@@ -1,8 +1,9 @@
 """The commands as rows: what each does, its options, a sample, what comes next."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from photometrus.cli.command import Command, needed
 from photometrus.cli.options import (
     ARCHIVE,
     ASTROMNET,
@@ -52,37 +53,6 @@ from photometrus.cli.options import (
 SAMPLE = "photometrus pipeline -parent ../../field1111/ -target field1111 -date 20240606 -band J"
 
 
-@dataclass(frozen=True)
-class Command:
-    """One command.
-
-    summary : for the overview; about : for its own help
-    groups : its options, under titles
-    sample : a command that works; after : what to do next
-    """
-
-    name: str
-    summary: str
-    about: str
-    groups: dict[str, tuple[Option, ...]]
-    sample: str
-    after: str = ""
-
-    @property
-    def options(self) -> list[Option]:
-        """All options in order."""
-        return [option for group in self.groups.values() for option in group]
-
-    @property
-    def runner(self) -> str:
-        """The function of `photometrus.cli.run` that does it."""
-        return self.name.replace(" ", "_")
-
-
-def _needed(*options: Option) -> tuple[Option, ...]:
-    return tuple(replace(option, needed=True) for option in options)
-
-
 PARENT = Option(
     "parent", "folder of the observation, made if missing", "DIR", folder,
     default="<target>_<date>/<band>",
@@ -102,7 +72,7 @@ PIPELINE = Command(
     "Fetches the night log and the ramps of an observation and reduces each chip to a stack with\n"
     "a weight map. What is on disk already is not fetched again.",
     {
-        "What": (PARENT, *_needed(TARGET, DATE, BAND), CHIP),
+        "What": (PARENT, *needed(TARGET, DATE, BAND), CHIP),
         "Which frames": CHOOSING,
         "From where": (ARCHIVE, FTYPE, NO_DOWNLOAD, CATALOG, FLAT_DIR),
         "How": (ROTATOR, NO_SHIFT, ASTROMNET, NO_FF, SIGMA, SKY_OVERRIDE, ENGINE),
@@ -138,7 +108,7 @@ GETDATA = Command(
     "the night log and the ramps of an observation",
     "Fetches, and lists what the archive does not have in failed_downloads_list.txt.",
     {
-        "What": (*_needed(TARGET, DATE, BAND), CHIP, PARENT),
+        "What": (*needed(TARGET, DATE, BAND), CHIP, PARENT),
         "Which frames": (RAMPNUM, EXCLUDE),
         "From where": (ARCHIVE, FTYPE, OVERWRITE),
         "General": COMMON,
@@ -168,7 +138,7 @@ GENFLAT = Command(
     {
         "What": (
             Option("dir", "folder that holds C1, C2, ...", "DIR", folder, needed=True),
-            *_needed(DATE, BAND),
+            *needed(DATE, BAND),
             CHIP,
         ),
         "To where": (replace(FLAT_DIR, default="DIR/mflats", key=""),),
@@ -182,7 +152,7 @@ AUTOFLAT = Command(
     "the same, from the archive's FLAT ramps of a night",
     "Fetches the night log and its FLAT ramps of the band and makes master flats from them.",
     {
-        "What": (*_needed(DATE, BAND), CHIP),
+        "What": (*needed(DATE, BAND), CHIP),
         "From where": (
             ARCHIVE,
             Option("dir", "folder for the log and ramps", "DIR", folder, default="flats_<date>"),

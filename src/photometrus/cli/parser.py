@@ -12,7 +12,8 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any, NoReturn
 
-from photometrus.cli.commands import COMMANDS, GROUPS, SAMPLE, Command, members, overview
+from photometrus.cli.command import Command
+from photometrus.cli.commands import COMMANDS, GROUPS, SAMPLE, members, overview
 from photometrus.cli.options import Option, spelled
 from photometrus.errors import PhotometrusError, UsageError, nearest
 

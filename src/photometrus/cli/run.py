@@ -3,19 +3,17 @@
 What a recipe needs is imported in the function that calls it: numba and astropy take a second.
 """
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from photometrus import config as configuration
-from photometrus.cli.commands import Command
-from photometrus.cli.options import overrides
-from photometrus.cli.show import Screen
+from photometrus.cli.command import DONE, FAILED, LOSSES
+from photometrus.cli.order import Order
+from photometrus.cli.show import Screen, figure
 from photometrus.errors import UsageError
 from photometrus.instrument import CHIPS
 from photometrus.products import Products, default_parent
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from photometrus.pipeline import ChipResult, Observation
     from photometrus.steps import StepResult
 
-DONE, FAILED, LOSSES = 0, 1, 3
 SIMULATE_FIELDS = {
     "chip": "chips",
     "date": "night",
@@ -49,41 +46,16 @@ MAX_NAMES = 2
 NO_FIELDS = ("out", "quiet", "verbose")
 
 
-@dataclass(frozen=True)
-class Order:
-    """A command as it was given.
-
-    given : values by the options' names; text : the command as typed, without passwords
-    """
-
-    command: Command
-    given: dict[str, Any]
-    screen: Screen
-    text: str
-
-    def __getitem__(self, name: str) -> Any:
-        return self.given[name]
-
-    def get(self, name: str, otherwise: Any = None) -> Any:
-        """The value of an option, or what holds without it."""
-        return self.given.get(name, otherwise)
-
-    @property
-    def chips(self) -> tuple[int, ...]:
-        """The chips asked for: all, unless said otherwise."""
-        return self.given.get("chip", tuple(CHIPS))
-
-    def config(self) -> configuration.Config:
-        """Defaults, the file, the options."""
-        changes = overrides(self.command.options, self.given)
-        return configuration.load(self.given.get("config"), changes)
-
-
 # ---------------------------------------------------------------- recipes
 
 
 def pipeline(order: Order) -> int:
     """The whole of it."""
+    return reduced(order)[0]
+
+
+def reduced(order: Order) -> tuple[int, "Observation"]:
+    """An observation downloaded, reduced and shown: the exit code, and what became of it."""
     from photometrus.pipeline import Request, reduce_observation
 
     target, night, band = order["target"], order["date"], order["band"]
@@ -100,7 +72,8 @@ def pipeline(order: Order) -> int:
     begun = time.monotonic()
     with order.screen.progress() as progress:
         observation = reduce_observation(request, config, progress=progress)
-    return show_observation(order.screen, request.parent, observation, time.monotonic() - begun)
+    seconds = time.monotonic() - begun
+    return show_observation(order.screen, request.parent, observation, seconds), observation
 
 
 def stack(order: Order) -> int:
@@ -179,13 +152,6 @@ def _span(names: list[str]) -> str:
     if len(names) <= MAX_NAMES:
         return " ".join(names)
     return f"{names[0]} ... {names[-1]} ({len(names)} frames)"
-
-
-def figure(value: float | None, digits: int, factor: float = 1.0) -> str:
-    """A number for a table; a dash when there is none."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    return f"{value * factor:.{digits}f}"
 
 
 def _below(path: Path, parent: Path) -> Path:

@@ -3,6 +3,7 @@ reaches the terminal as anything but text.
 """
 
 import logging
+import math
 import sys
 import threading
 import time
@@ -176,3 +177,10 @@ class Lines:
             if done >= of or now - begun > PLAIN_EVERY_S:
                 self.console.print(f"{clean(step)} {done}/{of}", soft_wrap=True)
                 self.last[step] = now
+
+
+def figure(value: float | None, digits: int, factor: float = 1.0) -> str:
+    """A number for a table; a dash when there is none."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value * factor:.{digits}f}"
