@@ -39,6 +39,29 @@ LENT = {
     ("detrend", "background"): {"BackgroundConfig", "smooth_mesh"},
     ("maps", "coadd"): {"CoaddConfig", "Grid", "Layer", "coadd"},
     ("quality", "coadd"): {"CoaddConfig"},
+    ("empty", "background"): {"BackgroundConfig", "smooth_mesh"},
+    ("detection", "empty"): {
+        "FWHM_OF_SIGMA",
+        "Empty",
+        "EmptyConfig",
+        "filtered",
+        "find_empty",
+        "full_size",
+        "mesh",
+        "seeing",
+    },
+    ("noise", "empty"): {"Empty", "EmptyConfig", "find_empty"},
+    ("noise", "detection"): {"Detections"},
+    ("growth", "detection"): {
+        "BAD_PIXELS",
+        "BLENDED",
+        "SATURATED",
+        "TRUNCATED",
+        "Detections",
+    },
+    ("apertures", "detection"): {"BLENDED", "Detections"},
+    ("apertures", "growth"): {"GrowthCurve"},
+    ("apertures", "noise"): {"Noise"},
 }
 NOT_FOR = {
     # What a room must not know of, by the first word of an import.
