@@ -21,7 +21,7 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["config", "track"],
     ["stages", "io"],
     ["adjustment", "distortion"],
-    ["optics", "reference", "selection", "substacks"],
+    ["calibration", "optics", "reference", "selection", "substacks", "zerofit"],
     ["frame", "wcs", "workers"],
     ["products"],
     ["kernels", "instrument"],
@@ -62,6 +62,11 @@ LENT = {
     ("apertures", "detection"): {"BLENDED", "Detections"},
     ("apertures", "growth"): {"GrowthCurve"},
     ("apertures", "noise"): {"Noise"},
+    ("zeromodel", "calibrators"): {
+        *("Colors", "ErrorCurve", "Measures", "Pairs", "colors", "first_of", "measures"),
+    },
+    ("zeropoint", "calibrators"): {"Pairs", "blend", "column", "error_curve", "pair", "unfit"},
+    ("zeropoint", "zeromodel"): {"Model", "Range", "fit_in_rounds", "flat_field"},
 }
 NOT_FOR = {
     # What a room must not know of, by the first word of an import.

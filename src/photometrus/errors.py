@@ -5,6 +5,7 @@ PhotometrusError            the command prints one line and exits with 1
 ├── MissingInput            a file, a flat or a night log is not there
 ├── FrameError              ONE frame is unusable: dropped, counted, reported
 ├── TooFewFrames            what is left cannot make the product
+├── CalibrationRefused      a zero point cannot be trusted: no magnitudes with it
 └── ServiceError            an archive, a catalogue or an external program failed
 
 A message names the thing, its value, the limit and the way out.
@@ -32,6 +33,10 @@ class FrameError(PhotometrusError):
 
 class TooFewFrames(PhotometrusError):  # noqa: N818
     """The frames that are left cannot make the product."""
+
+
+class CalibrationRefused(PhotometrusError):  # noqa: N818
+    """A zero point cannot be trusted: no magnitudes are given with it."""
 
 
 class ServiceError(PhotometrusError):

@@ -176,6 +176,11 @@ BANDS = {
 }
 
 
+ZERO_POINT_VEGA = {"Z": 23.88, "Y": 23.88, "J": 23.88, "H": 24.111}
+"""Vega magnitude of 1 ADU per frame (of `FRAME_TIME_S`), mean of the chips: the newest photometry
+code. It does not name the system; it calibrates with catalogues in Vega."""
+
+
 def band_named(name: str) -> Band:
     """The band called `name`; UsageError when PRIME has no such filter."""
     try:
