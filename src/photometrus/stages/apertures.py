@@ -128,7 +128,8 @@ def _total(
 ) -> tuple[Image, Image]:
     """Total flux and its error, of sums (flux, variance of the weights, radius in pixels)."""
     flux, variance, radius = sums
-    x, y = np.asarray(found.table["x"], float), np.asarray(found.table["y"], float)
+    x = np.asarray(found.table["x"], float) + found.corner[0]
+    y = np.asarray(found.table["y"], float) + found.corner[1]
     gain = found.stack.info.gain_e_per_adu
     fraction, fraction_err = growth.fraction(x, y, radius), growth.error(radius)
     sky = variance * noise.factor(radius, x, y) ** 2

@@ -68,6 +68,7 @@ class Detections:
     fwhm_pix : of the stars
     correlation : float32 (gy, gx), scatter of the filtered image over what the weights alone say,
         in cells of `cell` pixels
+    corner : x, y of the first pixel in the image that growth curve and noise are of: a tile's
     """
 
     stack: Stack
@@ -77,6 +78,7 @@ class Detections:
     fwhm_pix: float
     correlation: Image
     cell: int
+    corner: tuple[int, int] = (0, 0)
 
 
 def detect(
