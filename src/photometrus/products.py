@@ -15,6 +15,18 @@ The tree of one observation (one field, date and band), which users know by hear
     PARENT/stack/exptime.Open-J.<first>-<last>.C1.fits  depth....fits
     PARENT/stack/qa.Open-J.<first>-<last>.C1.png       the chip's page: how good it all is
     PARENT/ramp_fit_log_2024-06-06.dat  .clean.dat  run.json  config.toml
+
+What is measured on a stack stands beside it::
+
+    coadd.Open-J.01599131-01599173.C1.VHS.ecsv  .parquet  .reg     all sources
+    GRB_J_C1_Data_VHS_01599131.ecsv                     the target: one source, or a limit
+    GRB_Multisource_J_C1_Data_VHS_01599131.ecsv         several sources in its circle
+    GRB_J_C1_Data_VHS_01599131_loc_2.ecsv               the second position of a list
+    GRB_J_C1_Chart_VHS_01599131.png                     its finding chart
+    GRB_J_C1_Report_VHS_01599131.txt  .json             its report, for people and for programs
+    New_Sources_J_C1_Data_VHS_01599131.ecsv             what the catalogue lacks in a large circle
+    Resid_3-sig_Data_J_C1_VHS.ecsv                      the stars of the zero point
+    VHS_C1_query_01599131.ecsv                          the catalogue as it was asked for
 """
 
 import re
@@ -217,3 +229,85 @@ class Products:
         # A stray file is not ours to judge.
         ramps = [RampId(int(match["serial"]), int(match["chip"])) for match in found if match]
         return sorted(ramp for ramp in ramps if ramp.chip == chip)
+
+
+STACK_NAME = re.compile(
+    r"coadd\.(?P<filters>[^.]+)\.(?P<first>\d{8})-(?P<last>\d{8})(?:\.(?P<part>\w+))?\.C[1-4]$"
+)
+
+
+@dataclass(frozen=True)
+class StackProducts:
+    """What photometry leaves beside a stack.
+
+    name : of the stack's file without endings, ``coadd.Open-J.01599131-01599173.C1``
+    chip : 0 when it is not one of PRIME's; survey : ``VHS``..., ``local`` for a file
+    target : what `-grb_name` says
+    """
+
+    folder: Path
+    name: str
+    band: str
+    chip: int
+    survey: str
+    target: str = "GRB"
+
+    @property
+    def serial(self) -> str:
+        """The stack's first serial, with the part it is of: ``01599131``, ``01599131.alt1``.
+
+        A stack that is not called as ours goes by its whole name.
+        """
+        match = STACK_NAME.match(self.name)
+        if match is None:
+            return self.name
+        return match["first"] + (f".{match['part']}" if match["part"] else "")
+
+    def catalog(self, *, parquet: bool = False) -> Path:
+        """All sources of the stack."""
+        return self.folder / f"{self.name}.{self.survey}.{'parquet' if parquet else 'ecsv'}"
+
+    @property
+    def regions(self) -> Path:
+        """All sources and targets as a region file of DS9."""
+        return self.folder / f"{self.name}.{self.survey}.reg"
+
+    def data(self, n_sources: int, location: int = 0) -> Path:
+        """The sources in the target's circle; with none, the limit.
+
+        location : 1, 2... for the positions of a list, 0 for the only one
+        """
+        several = "Multisource_" if n_sources > 1 else ""
+        return self._of_target(f"{self._safe}_{several}", "Data", location, "ecsv")
+
+    def chart(self, location: int = 0) -> Path:
+        """The finding chart."""
+        return self._of_target(f"{self._safe}_", "Chart", location, "png")
+
+    def report(self, location: int = 0) -> Path:
+        """The report as text; its numbers for programs are in ``.json`` beside it."""
+        return self._of_target(f"{self._safe}_", "Report", location, "txt")
+
+    def new_sources(self, location: int = 0) -> Path:
+        """What the catalogue lacks in a large circle."""
+        return self._of_target("New_Sources_", "Data", location, "ecsv")
+
+    def residuals(self, sigma: float = 3.0) -> Path:
+        """The stars of the zero point, and by how much each is off."""
+        name = f"Resid_{sigma:g}-sig_Data_{self.band}_C{self.chip}_{self.survey}.ecsv"
+        return self.folder / name
+
+    @property
+    def query(self) -> Path:
+        """The catalogue as it was asked for."""
+        return self.folder / f"{self.survey}_C{self.chip}_query_{self.serial}.ecsv"
+
+    @property
+    def _safe(self) -> str:
+        """The target's name without what no file name should have."""
+        return re.sub(r"[^\w.+-]+", "_", self.target).strip("._") or "GRB"
+
+    def _of_target(self, begin: str, kind: str, location: int, end: str) -> Path:
+        place = f"_loc_{location}" if location else ""
+        middle = f"{self.band}_C{self.chip}_{kind}_{self.survey}_{self.serial}"
+        return self.folder / f"{begin}{middle}{place}.{end}"

@@ -1,0 +1,202 @@
+"""Which catalogued stars the sources of a stack are, and whether they are as bright as then."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.table import Table
+from scipy.spatial import cKDTree
+
+from photometrus.sourcetable import KINDS, SourceFlag, Status, Values, column, flagged, points
+
+ASSUMED_POS_ERR_ARCSEC = 0.1
+DEPTH_SOURCES = 20
+NEIGHBOURS = 8
+
+
+@dataclass(frozen=True)
+class CounterpartConfig:
+    """What may be tuned in the comparison with the catalogue."""
+
+    match_sigma: float = 4.0  # of both positions' errors; 3e-4 of true pairs are farther apart
+    match_min_arcsec: float = 0.6  # blends and galaxies are displaced by more than their errors
+    match_max_arcsec: float = 2.0
+    astrometry_err_arcsec: float = 0.05  # of the stack's WCS, per axis
+    differ_sigma: float = 3.0  # from here two magnitudes differ
+    extended_scatter_mag: float = 0.3  # galaxies: no two surveys measure the same magnitude
+    least_scatter_mag: float = 0.02  # of stars in two surveys, where the field does not tell
+    motion_arcsec_yr: float = 0.3  # stars that the catalogue has no motion of are looked for
+
+
+def find_counterparts(
+    sources: Table,
+    stars: Table,
+    *,
+    scale_arcsec: float,
+    zero_point_err: float,
+    depth_mag: float,
+    epoch_yr: float,
+    config: CounterpartConfig = CounterpartConfig(),
+) -> Table:
+    """The sources with what the catalogue says of each: a new table, same rows, more columns.
+
+    sources : ra_deg, dec_deg, x_err, y_err (pix), flags, mag_psf, mag_psf_err, mag_aper, ...
+    stars : ra_deg, dec_deg, mag, mag_err; pos_err_arcsec, extended, epoch_yr if known; at the
+        epoch of the stack as far as motions are known
+    scale_arcsec : of a pixel; zero_point_err : mag; epoch_yr : of the stack, Julian year
+    depth_mag : how faint the survey goes by its own words, NaN when unknown; what the field itself
+        says (`catalog_depth`) goes before, and is left in meta["depth_mag"]
+
+    New columns: star (row in `stars`, -1 without), separation_arcsec (NaN without), star_mag and
+    star_mag_err (of all catalogued stars within the radius together), status_psf, status_aper,
+    status_auto (of `Status`), status (of the magnitude that counts) and
+    moved_arcsec: how far a star of the same magnitude is that the stack misses at its catalogued
+    place, NaN when there is none.
+    """
+    separation, star, radius = _nearest(sources, stars, scale_arcsec, config)
+    known = star >= 0
+    mag, err, extended = _together(sources, stars, radius, known)
+    scatter = _scatter(sources, mag, err, known & ~extended, config.least_scatter_mag)
+    extra = np.hypot(zero_point_err, np.where(extended, config.extended_scatter_mag, scatter))
+    out = sources.copy()
+    out.meta["depth_mag"] = depth_mag = catalog_depth(sources, known, depth_mag)
+    saturated = flagged(sources, SourceFlag.SATURATED)
+    covered = _covered(sources, known, depth_mag)
+    for kind in KINDS:
+        own, own_err = column(sources, f"mag_{kind}"), column(sources, f"mag_{kind}_err")
+        sigma = np.sqrt(own_err**2 + np.nan_to_num(err) ** 2 + extra**2)
+        # What cannot be compared (NaN, a saturated star) is not said to differ.
+        differs = (np.abs(own - mag) > config.differ_sigma * sigma) & ~saturated
+        unknown = np.where(covered & (own < depth_mag), Status.NEW, Status.BELOW_LIMIT)
+        out[f"status_{kind}"] = np.where(
+            known, np.where(differs, Status.DIFFERS, Status.AGREES), unknown
+        )
+    counts = np.isfinite(column(sources, "mag_psf")) & ~extended
+    out["status"] = np.where(counts, out["status_psf"], out["status_auto"])
+    out["star"], out["separation_arcsec"] = star, np.where(known, separation, np.nan)
+    out["star_mag"], out["star_mag_err"] = mag, err
+    out["moved_arcsec"] = _moved(sources, stars, known, epoch_yr, config)
+    return out
+
+
+def catalog_depth(sources: Table, known: Values, nominal_mag: float) -> float:
+    """How faint the catalogue goes here: where it begins to lack our own sources.
+
+    known : bool (n,), which of the sources are in it; nominal_mag : where the field does not tell
+
+    In steps of half a magnitude from the bright end, while four in five of the good sources (no
+    flags, S/N of ten) are in the catalogue; a step needs DEPTH_SOURCES of them. Where the stack
+    itself does not go that deep, or has too few sources, the nominal depth holds.
+    """
+    mag, err = column(sources, "mag_psf"), column(sources, "mag_psf_err")
+    good = np.isfinite(mag) & (err < 0.1) & (np.asarray(sources["flags"]) == 0)
+    if np.count_nonzero(good) < 2 * DEPTH_SOURCES:
+        return nominal_mag
+    edges = np.arange(np.floor(mag[good].min()), np.ceil(mag[good].max()) + 0.5, 0.5)
+    count = np.histogram(mag[good], edges)[0]
+    share = np.histogram(mag[good & known], edges)[0] / np.maximum(count, 1)
+    enough = count >= DEPTH_SOURCES
+    complete, lacking = np.flatnonzero(enough & (share >= 0.8)), enough & (share < 0.8)
+    if complete.size == 0:
+        return nominal_mag
+    beyond = np.flatnonzero(lacking[complete[0] :]) + complete[0]
+    return float(edges[beyond[0]]) if beyond.size else nominal_mag
+
+
+def _covered(sources: Table, known: Values, depth_mag: float) -> Values:
+    """Where the catalogue has stars at all: at least half of a source's bright neighbours."""
+    mag = column(sources, "mag_psf")
+    bright = np.flatnonzero((mag < depth_mag) & (np.asarray(sources["flags"]) == 0))
+    if bright.size <= NEIGHBOURS:
+        return np.ones(len(sources), bool)
+    places = points(sources)
+    _, near = cKDTree(places[bright]).query(places, NEIGHBOURS + 1)
+    # A source is its own first neighbour, when it is bright.
+    others = bright[near]
+    weight = others != np.arange(len(sources))[:, None]
+    return (known[others] & weight).sum(axis=1) >= 0.5 * weight.sum(axis=1)
+
+
+def _nearest(
+    sources: Table, stars: Table, scale_arcsec: float, config: CounterpartConfig
+) -> tuple[Values, Values, Values]:
+    """Separation from the nearest star, arcsec, its row (-1: too far), and how far is too far."""
+    own = scale_arcsec * np.hypot(column(sources, "x_err", 0.0), column(sources, "y_err", 0.0))
+    own = np.nan_to_num(own) / math.sqrt(2)
+    if len(stars) == 0 or len(sources) == 0:
+        none = np.full(len(sources), -1, np.int64)
+        return np.full(len(sources), np.nan), none, np.full(len(sources), config.match_min_arcsec)
+    separation, star = cKDTree(points(stars)).query(points(sources))
+    theirs = np.nan_to_num(column(stars, "pos_err_arcsec"), nan=ASSUMED_POS_ERR_ARCSEC)[star]
+    sigma = np.sqrt(own**2 + theirs**2 + config.astrometry_err_arcsec**2)
+    radius = np.clip(config.match_sigma * sigma, config.match_min_arcsec, config.match_max_arcsec)
+    return separation, np.where(separation <= radius, star, -1), radius
+
+
+def _together(
+    sources: Table, stars: Table, radius: Values, known: Values
+) -> tuple[Values, Values, Values]:
+    """Magnitude of all stars within the radius, its error, and whether one is extended.
+
+    Another survey may see two stars where the stack sees one.
+    """
+    n = len(sources)
+    mag, err, extended = np.full(n, np.nan), np.full(n, np.nan), np.zeros(n, bool)
+    rows = np.flatnonzero(known)
+    if rows.size == 0:
+        return mag, err, extended
+    lists = cKDTree(points(stars)).query_ball_point(points(sources)[rows], radius[rows])
+    owner = np.repeat(rows, [len(found) for found in lists])
+    member = np.concatenate([np.asarray(found, np.int64) for found in lists])
+    star_mag, star_err = column(stars, "mag"), np.nan_to_num(column(stars, "mag_err"))
+    light = np.nan_to_num(10.0 ** (-0.4 * star_mag[member]))
+    total = np.bincount(owner, light, n)
+    squares = np.bincount(owner, (light * star_err[member]) ** 2, n)
+    lit = total > 0
+    mag[lit] = -2.5 * np.log10(total[lit])
+    err[lit] = np.sqrt(squares[lit]) / total[lit]
+    is_extended = np.nan_to_num(column(stars, "extended", 0.0)) > 0
+    extended = np.bincount(owner, is_extended[member], n) > 0
+    return mag, err, extended
+
+
+def _scatter(sources: Table, mag: Values, err: Values, stars: Values, least: float) -> float:
+    """Scatter of good stars about the catalogue beyond the errors: colours, variables; mag."""
+    own, own_err = column(sources, "mag_psf"), column(sources, "mag_psf_err")
+    good = stars & (np.asarray(sources["flags"]) == 0) & (own_err < 0.05) & (err < 0.05)
+    off = (own - mag)[good]
+    off = off[np.isfinite(off)]
+    if off.size < 20:
+        return least
+    spread = 1.4826 * float(np.median(np.abs(off - np.median(off))))
+    expected = float(np.nanmedian(own_err[good] ** 2 + err[good] ** 2))
+    return max(least, math.sqrt(max(spread**2 - expected, 0.0)))
+
+
+def _moved(
+    sources: Table, stars: Table, known: Values, epoch_yr: float, config: CounterpartConfig
+) -> Values:
+    """How far each unknown source is from a star of its magnitude that is not at its place."""
+    moved = np.full(len(sources), np.nan)
+    unknown = np.flatnonzero(~known)
+    years = np.abs(epoch_yr - column(stars, "epoch_yr"))
+    if unknown.size == 0 or not np.isfinite(years).any():
+        return moved
+    places, own_places = points(stars), points(sources)
+    alone, _ = cKDTree(own_places).query(places)
+    missing = np.flatnonzero((alone > config.match_max_arcsec) & (years > 0))
+    if missing.size == 0:
+        return moved
+    reach = float(config.motion_arcsec_yr * np.max(years[missing]))
+    lists = cKDTree(places[missing]).query_ball_point(own_places[unknown], reach)
+    mag, err = column(sources, "mag_psf"), column(sources, "mag_psf_err")
+    star_mag, star_err = column(stars, "mag"), np.nan_to_num(column(stars, "mag_err"))
+    for source, found in zip(unknown, lists, strict=True):
+        near = missing[np.asarray(found, np.int64)]
+        far = np.linalg.norm(places[near] - own_places[source], axis=1)
+        sigma = np.sqrt(err[source] ** 2 + star_err[near] ** 2 + config.least_scatter_mag**2)
+        same = np.abs(mag[source] - star_mag[near]) < config.differ_sigma * sigma
+        same &= far <= config.motion_arcsec_yr * years[near]
+        if same.any():
+            moved[source] = far[same].min()
+    return moved
