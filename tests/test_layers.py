@@ -17,6 +17,7 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["pipeline", "steps", "simulate"],
     ["chip"],
     ["astromatic", "distortion_store", "flats", "ladder", "netrefine", "plots"],
+    ["photometry_evidence"],
     ["evidence", "intermediate", "stackfiles"],
     ["config", "report", "track"],
     ["stages", "io"],

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from astropy.wcs import WCS
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.image import AxesImage
 
@@ -53,7 +54,7 @@ def draw_rejected(axes: Axes, evidence: ChipEvidence) -> None:
     head(axes, title, f"% in blocks of {percent.side_pix} pixels; mean {known.mean():.3f}")
 
 
-def color_bar(axes: Axes, image: AxesImage, **more: Any) -> None:
+def color_bar(axes: Axes, image: ScalarMappable, **more: Any) -> None:
     """A narrow bar at the right, as high as the axes."""
     bar = axes.inset_axes((1.03, 0, 0.035, 1))
     figure = axes.get_figure()

@@ -1,23 +1,21 @@
 """The words of a page: key numbers, frames that were left out, notes."""
 
-import textwrap
 from collections.abc import Iterator
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from photometrus.evidence import DEPTH_RADIUS_ARCSEC, ChipEvidence
-from photometrus.plots.style import FAINT, INK, LIGHT, VERMILLION
+from photometrus.plots.ruler import Ruler
+from photometrus.plots.style import FAINT, VERMILLION
 
-ROW_INCHES, LINE_INCHES = 0.145, 0.108
-LINE_LETTERS = 70
 NOTES_LINES = 6
 """That are left to the notes when many frames are not in the stack."""
 
 
 def draw_words(axes: Axes, evidence: ChipEvidence) -> None:
     """Key numbers, flagged pixels, frames that are not in the stack, notes; as far as they fit."""
-    ruler = _Ruler(axes)
+    ruler = Ruler(axes)
     ruler.heading("Key numbers")
     for words, value in key_numbers(evidence):
         ruler.row(words, value)
@@ -84,61 +82,3 @@ def _offset(evidence: ChipEvidence) -> str:
         round(1e3 * float(np.mean(residuals[name])), 1) + 0.0 for name in ("d_east", "d_north")
     )
     return f"{east:+.1f}, {north:+.1f} mas".replace("-", "−")
-
-
-class _Ruler:
-    """Where the next line goes, in inches from the top of the axes."""
-
-    def __init__(self, axes: Axes) -> None:
-        box = axes.get_window_extent()
-        dpi = axes.figure.dpi
-        self.axes = axes
-        self.y = 0.0
-        axes.set_xlim(0, box.width / dpi)
-        axes.set_ylim(box.height / dpi, 0)
-        axes.set_axis_off()
-
-    @property
-    def width(self) -> float:
-        return self.axes.get_xlim()[1]
-
-    @property
-    def left(self) -> int:
-        """Lines that still fit."""
-        return int((self.axes.get_ylim()[0] - self.y) / LINE_INCHES)
-
-    def skip(self) -> None:
-        self.y += LINE_INCHES
-
-    def heading(self, words: str) -> None:
-        self.axes.text(0, self.y, words, fontsize=7.5, fontweight="bold", va="top")
-        self.y += 0.15
-        self.axes.plot([0, self.width], [self.y, self.y], color=INK, linewidth=0.7, clip_on=False)
-        self.y += 0.04
-
-    def row(self, words: str, value: str) -> None:
-        middle = self.y + ROW_INCHES / 2
-        self.axes.text(0, middle, words, va="center_baseline")
-        self.axes.text(self.width, middle, value, va="center_baseline", ha="right")
-        self.y += ROW_INCHES
-        self.axes.plot([0, self.width], [self.y, self.y], color=LIGHT, linewidth=0.5, clip_on=False)
-
-    def paragraphs(self, entries: list[tuple[str, str]], color: str, leave: int = 0) -> None:
-        """Entries with a mark each; when they do not all fit, how many more there are.
-
-        leave : lines to be left free
-        """
-        for k, (mark, text) in enumerate(entries):
-            lines = textwrap.wrap(text, LINE_LETTERS)
-            more = len(entries) - k
-            if len(lines) + (more > 1) > self.left - leave:
-                self._line("", f"and {more} more: see run.json", FAINT)
-                return
-            for line in lines:
-                self._line(mark, line, color)
-                mark = ""
-
-    def _line(self, mark: str, text: str, color: str) -> None:
-        self.axes.text(0, self.y, mark, va="top", fontsize=6, color=color, fontweight="bold")
-        self.axes.text(0.15, self.y, text, va="top", fontsize=6)
-        self.y += LINE_INCHES

@@ -1,0 +1,1 @@
+"""The two pages of a stack's photometry: its calibration; its depth and its PSF."""
