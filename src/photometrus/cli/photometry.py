@@ -20,7 +20,9 @@ from photometrus.cli.options import (
     word,
 )
 
-FILEPATH = Option("filepath", "a stack: coadd.....fits.fz, or any FITS image with a WCS", "FILE", file)
+FILEPATH = Option(
+    "filepath", "a stack: coadd.....fits.fz, or any FITS image with a WCS", "FILE", file
+)
 STACKPATH = Option("stackpath", "folder of stacks: every chip's in it", "DIR", folder)
 SURVEY = Option(
     "survey", "stars to calibrate with: 2MASS, VHS, VIKING, PS1, ...",

@@ -69,7 +69,10 @@ def normal_equations(data, left, weight, stars, members, planes, half, error, ma
     y0, y1, x0, x1 = ny, 0, nx, 0
     corner = np.empty((n, 2), np.int64)
     for m in range(n):
-        ix, iy = int(np.floor(stars[members[m], X] + 0.5)), int(np.floor(stars[members[m], Y] + 0.5))
+        ix, iy = (
+            int(np.floor(stars[members[m], X] + 0.5)),
+            int(np.floor(stars[members[m], Y] + 0.5)),
+        )
         corner[m, 0], corner[m, 1] = ix - half, iy - half
         x0, x1 = min(x0, ix - half), max(x1, ix + half + 1)
         y0, y1 = min(y0, iy - half), max(y1, iy + half + 1)
@@ -166,9 +169,7 @@ def fit_groups(data, left, weight, cube, step, frame, stars, starts, members, er
 
 
 @njit(nogil=True, cache=True)
-def measure_groups(
-    data, left, weight, cube, step, frame, stars, starts, members, error, blur, out
-):
+def measure_groups(data, left, weight, cube, step, frame, stars, starts, members, error, blur, out):
     """Errors, goodness of fit and spread of stars that are fitted.
 
     blur : a galaxy's extra variance per axis (pix^2) to which `spread` refers

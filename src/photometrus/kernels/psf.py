@@ -299,7 +299,11 @@ def refit(images, weight, cube, step, frame, stars, core, limits, residual, erro
                     model = flux * planes[0, l, k]
                     w = 1.0 / (1.0 / weight[s, l, k] + (limits[0] * model) ** 2)
                     d = images[s, l, k] - model
-                    g[0], g[1], g[2] = planes[0, l, k], flux * planes[1, l, k], flux * planes[2, l, k]
+                    g[0], g[1], g[2] = (
+                        planes[0, l, k],
+                        flux * planes[1, l, k],
+                        flux * planes[2, l, k],
+                    )
                     chi2 += w * d * d
                     used += 1
                     for a in range(3):

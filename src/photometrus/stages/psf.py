@@ -8,7 +8,16 @@ from astropy.table import Table
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from photometrus.epsf import MODEL_ERROR, Geometry, Images, learn, n_terms, residuals, spline, varying_moffat
+from photometrus.epsf import (
+    MODEL_ERROR,
+    Geometry,
+    Images,
+    learn,
+    n_terms,
+    residuals,
+    spline,
+    varying_moffat,
+)
 from photometrus.frame import Flags, Image
 from photometrus.kernels.psf import fit_moffats
 from photometrus.pointspread import Psf
@@ -127,7 +136,11 @@ def candidates(
     chosen = spread_out(x, y, core, good, clean, (nx, ny), config)
     radius = max(1.6 * fwhm, 2.5)
     free = moffats(data, weight, x[chosen], y[chosen], fwhm, None, radius)
-    beta = float(np.clip(np.median(free[on_locus(free), 6]), 1.5, 8.0)) if on_locus(free).any() else 3.0
+    beta = (
+        float(np.clip(np.median(free[on_locus(free), 6]), 1.5, 8.0))
+        if on_locus(free).any()
+        else 3.0
+    )
     held = moffats(data, weight, x[chosen], y[chosen], fwhm, beta, radius)
     held = held[on_locus(held)]
     if not len(held):
@@ -270,7 +283,9 @@ def stellar(stars: Array) -> Array:
 def choose_degree(images: Images, geometry: Geometry, config: PsfConfig) -> int:
     """The degree whose PSF, learned from one half of the stars, fits the other half best."""
     most = 0
-    while most < config.max_degree and len(images.stars) >= config.stars_per_term * n_terms(most + 1):
+    while most < config.max_degree and len(images.stars) >= config.stars_per_term * n_terms(
+        most + 1
+    ):
         most += 1
     if most == 0:
         return 0
@@ -294,7 +309,9 @@ def choose_degree(images: Images, geometry: Geometry, config: PsfConfig) -> int:
 def residual_rms(images: Images, cube: Array, geometry: Geometry) -> float:
     """How wrong the PSF is in the cores, as a fraction: beyond what the noise explains."""
     left = residuals(images, cube, geometry)
-    core = (left.weight > 0) & (left.errors > (0.25 * np.sqrt(left.errors.max(axis=(1, 2))))[:, None, None] ** 2)
+    core = (left.weight > 0) & (
+        left.errors > (0.25 * np.sqrt(left.errors.max(axis=(1, 2))))[:, None, None] ** 2
+    )
     model2 = left.errors[core]
     excess = left.data[core].astype(float) ** 2 - 1 / left.weight[core]
     # Weighted as if every pixel's error were the same fraction of its brightness.
@@ -316,4 +333,12 @@ def without_stars(
     images = Images(nothing, nothing, np.array([[frame[0], frame[1], 0, 0, 1, 1]]), shape, beta)
     cube = spline(varying_moffat(images, 0, geometry))
     note = f"no star is fit for a PSF; a Moffat function of FWHM {fwhm:.2f} pix instead"
-    return Psf(cube, geometry.step, np.array(frame), geometry.half, fwhm, geometry.reference_pix, notes=[note])
+    return Psf(
+        cube,
+        geometry.step,
+        np.array(frame),
+        geometry.half,
+        fwhm,
+        geometry.reference_pix,
+        notes=[note],
+    )
