@@ -1,0 +1,132 @@
+"""The targets: what is at each position, measured there whether or not a source is."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table
+from astropy.time import Time
+
+from photometrus.config import Config
+from photometrus.errors import PhotometrusError
+from photometrus.frame import StackInfo
+from photometrus.io.stackfile import ENDINGS, read_stack
+from photometrus.photometry.calibrating import Zero
+from photometrus.photometry.sources import Measures
+from photometrus.sighting import NOT_COVERED, AtPosition, Sighting, Target
+from photometrus.stages.counterparts import find_counterparts
+from photometrus.stages.doubts import find_doubts
+from photometrus.stages.psfphotometry import force_psf
+from photometrus.stages.target import classify, search_new
+from photometrus.wcs import sky_to_pixel
+from photometrus.workers import Each
+
+HALVES = ("alt1", "alt2")
+"""The two stacks of every other frame."""
+
+
+def at_position(target: Target, measured: Measures, zero: Zero, config: Config) -> AtPosition:
+    """Forced PSF flux at a position, its neighbours taken away, and the limits there."""
+    x, y = (float(v) for v in sky_to_pixel(measured.stack.wcs, target.ra_deg, target.dec_deg))
+    ny, nx = measured.stack.data.shape
+    if not (0 <= x <= nx - 1 and 0 <= y <= ny - 1):
+        return NOT_COVERED
+    forced = force_psf(
+        measured.stack.data,
+        measured.stack.weight,
+        Table({"x": [x], "y": [y]}),
+        measured.psf,
+        measured.stack.info.gain_e_per_adu,
+        config.psf_photometry,
+        measured.sources,
+    )
+    flux = float(forced["flux_psf"][0])
+    error = float(forced["flux_psf_err"][0]) * measured.noise_factor
+    sky = float(forced["sky_err"][0]) * measured.noise_factor
+    if not (math.isfinite(flux) and error > 0):
+        return NOT_COVERED
+    limits = [math.nan, math.nan]
+    if zero.psf.trusted:
+        places = np.array([x]), np.array([y])
+        limits = [
+            float(zero.psf.flux_to_limit(np.array([sky]), *places, n, zero.system)[0])
+            for n in (3.0, 5.0)
+        ]
+    return AtPosition(flux, error, limits[0], limits[1])
+
+
+def judged(
+    measured: Measures, zero: Zero, info: StackInfo, scale_arcsec: float, halves: Table | None
+) -> Table:
+    """The sources with what the catalogue says of each, and what speaks against it."""
+    stars = zero.stars_in_system()
+    epoch = Time(info.middle_mjd, format="mjd").jyear if math.isfinite(info.middle_mjd) else 2000.0
+    known = find_counterparts(
+        measured.sources,
+        stars,
+        scale_arcsec=scale_arcsec,
+        zero_point_err=zero.psf.err,
+        depth_mag=float(stars.meta.get("depth", math.nan)) + zero.psf.offset(zero.system),
+        epoch_yr=float(epoch),
+    )
+    known["doubts"] = find_doubts(
+        known, stars, scale_arcsec=scale_arcsec, n_frames=info.n_frames, halves=halves
+    )
+    return known
+
+
+def halves_of(path: Path, measured: Measures, config: Config, each: Each) -> Table | None:
+    """Fluxes of all sources in the two stacks of every other frame; None without them."""
+    fluxes = Table()
+    for k, part in enumerate(HALVES, start=1):
+        beside = _part(path, part)
+        if beside is None:
+            return None
+        try:
+            stack = read_stack(beside)
+        except PhotometrusError:
+            return None
+        if stack.data.shape != measured.stack.data.shape:
+            return None
+        forced = force_psf(
+            stack.data,
+            stack.weight,
+            measured.sources["x", "y"],
+            measured.psf,
+            stack.info.gain_e_per_adu,
+            config.psf_photometry,
+            measured.sources,
+            each,
+        )
+        fluxes[f"flux{k}"] = forced["flux_psf"]
+        fluxes[f"flux{k}_err"] = np.asarray(forced["flux_psf_err"]) * measured.noise_factor
+    return fluxes
+
+
+def _part(path: Path, part: str) -> Path | None:
+    """``coadd.….alt1.C3.fits.fz`` beside ``coadd.….C3.fits.fz``."""
+    head, dot, chip = path.name.rpartition(".C")
+    if not dot:
+        return None
+    stem = f"{head}.{part}.C{chip[:1]}"
+    there = (path.with_name(stem + ending) for ending in ENDINGS)
+    return next((one for one in there if one.exists()), None)
+
+
+def answer(
+    target: Target, sources: Table, measured: Measures, zero: Zero, config: Config
+) -> Sighting:
+    """What is known of one target."""
+    at = at_position(target, measured, zero, config)
+    x, y = (float(v) for v in sky_to_pixel(measured.stack.wcs, target.ra_deg, target.dec_deg))
+    return classify(target, sources, at, zero.brief(x, y), config.target)
+
+
+def is_search(target: Target, config: Config) -> bool:
+    """Whether a circle is so large that new sources are searched for in it."""
+    return target.radius_arcsec > config.target.search_from_arcsec
+
+
+def search(target: Target, sources: Table, config: Config) -> Table:
+    """The new sources in a large circle."""
+    return search_new(sources, target, config.target)

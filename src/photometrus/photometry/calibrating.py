@@ -1,0 +1,164 @@
+"""Magnitudes: the stars to calibrate with, one zero point per kind of flux, the limits."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table
+from astropy.time import Time
+from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
+
+from photometrus.calibration import ZeroPoint
+from photometrus.config import Config
+from photometrus.errors import MissingInput, PhotometrusError, ServiceError, UsageError
+from photometrus.frame import StackInfo
+from photometrus.instrument import BANDS
+from photometrus.io.catalogs import calibrators, choose_surveys
+from photometrus.magnitudes import Calibration
+from photometrus.reference import at_epoch
+from photometrus.sourcetable import KINDS
+from photometrus.stages.zeropoint import calibrate
+from photometrus.wcs import pixel_to_sky
+
+MARGIN_DEG = 0.01
+MAX_CROP_SHARE = 1 / 12
+"""Of the side of an image: a crop that leaves hardly anything serves nobody."""
+
+
+@dataclass(frozen=True, eq=False)
+class Zero:
+    """The zero points of a stack, one for each kind of flux, and the stars that they are of.
+
+    stars : of the catalogue, at the stack's epoch, in its own system
+    system : of the magnitudes: "AB" or "Vega"
+    """
+
+    stars: Table
+    kinds: dict[str, ZeroPoint]
+    system: str
+    survey: str
+
+    @property
+    def psf(self) -> ZeroPoint:
+        """That of PSF fluxes: the one that is published."""
+        return self.kinds["psf"]
+
+    def brief(self, x: float, y: float) -> Calibration:
+        """What tables and reports say of it, at a place of the stack."""
+        zp = self.psf
+        value = float(zp.at(x, y, self.system)) if zp.trusted else math.nan
+        return Calibration(
+            band=zp.band,
+            system=self.system,
+            ab_minus_vega=zp.to_ab - zp.to_vega,
+            survey=self.survey,
+            n_stars=zp.n_stars,
+            zero_point=value,
+            stat_err=zp.err_stat,
+            sys_err=zp.err_sys,
+        )
+
+    def stars_in_system(self) -> Table:
+        """The catalogue's stars with magnitudes in `system`."""
+        stars = self.stars.copy()
+        stars["mag"] = np.asarray(stars["mag"], float) + self.psf.offset(self.system)
+        return stars
+
+
+def field_of(wcs: WCS, shape: tuple[int, int]) -> tuple[tuple[float, float], float]:
+    """Middle (RA, Dec, degrees) and radius (degrees) of the circle around an image."""
+    ny, nx = shape
+    ra, dec = pixel_to_sky(wcs, np.array([(nx - 1) / 2]), np.array([(ny - 1) / 2]))
+    scale = float(np.sqrt(np.prod(proj_plane_pixel_scales(wcs.celestial))))
+    return (float(ra[0]), float(dec[0])), scale * math.hypot(nx, ny) / 2 + MARGIN_DEG
+
+
+def find_stars(
+    wcs: WCS, shape: tuple[int, int], band: str, config: Config, notes: list[str]
+) -> Table:
+    """The stars that calibrate: of the file, the survey, or the best survey that answers.
+
+    Raises MissingInput, UsageError and ServiceError as `io.catalogs.calibrators`.
+    """
+    centre, radius = field_of(wcs, shape)
+    cache = Path(config.input.cache) if config.input.cache else None
+    asked: Sequence[str] = ()
+    if config.photometry.catalog:
+        asked = (config.photometry.catalog,)
+    elif config.photometry.survey:
+        asked = (config.photometry.survey,)
+    else:
+        asked = [choice.survey for choice in choose_surveys(band, *centre, radius)]
+        if not asked:
+            raise MissingInput(
+                f"no survey that photometrus knows covers {centre[0]:.4f} {centre[1]:+.4f} in"
+                f" {band}; give stars with -catalog FILE"
+            )
+    failures = []
+    for source in asked:
+        try:
+            stars = calibrators(source, centre, radius, band, cache=cache)
+        except ServiceError as error:
+            failures.append(str(error))
+            if len(failures) == 1:
+                first = error
+            continue
+        if not len(stars) and len(asked) > 1:
+            notes.append(f"{source} has no star here")
+            continue
+        notes += [f"{source} was asked for instead of {asked[0]}: {first}"] if failures else []
+        return stars
+    if len(failures) == 1:
+        raise ServiceError(failures[0])
+    raise ServiceError(
+        f"none of {', '.join(asked)} answered; the first said: {failures[0] if failures else '-'};"
+        " give stars with -catalog FILE"
+    )
+
+
+def zero_points(
+    sources: Table, stars: Table, wcs: WCS, info: StackInfo, shape: tuple[int, int], config: Config
+) -> Zero:
+    """One zero point per kind of flux, from the same stars."""
+    epoch = Time(info.middle_mjd, format="mjd").jyear if math.isfinite(info.middle_mjd) else None
+    if epoch is not None:
+        stars = at_epoch(stars, float(epoch))
+    inner = sources[_inside(sources, shape, config.photometry.crop_pix)]
+    band = BANDS.get(info.band)
+    expected = math.nan if band is None or not info.chip else band.zero_point_vega
+    kinds = {
+        kind: calibrate(
+            inner, stars, wcs, info.band, config.zeropoint, flux=kind, expected_vega=expected
+        )
+        for kind in KINDS
+    }
+    survey = str(stars.meta.get("survey", "local"))
+    system = config.photometry.magsys
+    if system == "native":
+        system = kinds["psf"].mag_system
+    return Zero(stars, kinds, system, survey)
+
+
+def _inside(sources: Table, shape: tuple[int, int], crop_pix: int) -> np.ndarray:
+    ny, nx = shape
+    cut = min(crop_pix, int(MAX_CROP_SHARE * min(ny, nx)))
+    x, y = np.asarray(sources["x"]), np.asarray(sources["y"])
+    return (x >= cut) & (x < nx - cut) & (y >= cut) & (y < ny - cut)
+
+
+def add_magnitudes(sources: Table, zero: Zero) -> None:
+    """Fill in mag_psf, mag_psf_err, ... of a table that is ours; nothing without a zero point."""
+    x, y = np.asarray(sources["x"], float), np.asarray(sources["y"], float)
+    for kind, zp in zero.kinds.items():
+        if zp.trusted:
+            flux, error = (np.asarray(sources[f"flux_{kind}{end}"], float) for end in ("", "_err"))
+            mag, mag_err = zp.magnitudes(flux, error, x, y, zero.system)
+            sources[f"mag_{kind}"], sources[f"mag_{kind}_err"] = mag, mag_err
+
+
+def wrong_field(error: PhotometrusError) -> bool:
+    """Whether an error means that there are no stars, not that the user is wrong."""
+    return isinstance(error, ServiceError | MissingInput) and not isinstance(error, UsageError)

@@ -1,0 +1,57 @@
+"""What is wanted of a stack's photometry, and what came of it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from astropy.table import Table
+
+from photometrus.calibration import ZeroPoint
+from photometrus.frame import StackInfo
+from photometrus.sighting import Sighting, Target
+
+
+@dataclass(frozen=True)
+class PhotometryRequest:
+    """One stack, the targets on it, and what shall be made.
+
+    band : Z, Y, J or H where the header does not say; target_name : of the products
+    targets : with several, each has its own number in the products' names
+    """
+
+    stack: Path
+    band: str = ""
+    targets: tuple[Target, ...] = ()
+    target_name: str = "GRB"
+    t0_mjd: float | None = None
+    targets_only: bool = False
+    query: bool = False
+    query_only: bool = False
+    plots_only: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Photometry:
+    """What came of a stack's photometry.
+
+    sources : all, with the columns of `sourcetable` and magnitudes when there is a zero point
+    limit_5sigma, limit_3sigma : of a star in PSF photometry, median over the stack, magnitudes of
+        `system`; limit50 : where half of injected stars are recovered; NaN when unknown
+    made : the files
+    """
+
+    info: StackInfo
+    system: str
+    sources: Table
+    zero_point: ZeroPoint | None
+    limit_5sigma: float
+    limit_3sigma: float
+    limit50: float
+    fwhm_arcsec: float
+    sightings: list[Sighting] = field(default_factory=list)
+    new_sources: list[Table] = field(default_factory=list)
+    reports: list[str] = field(default_factory=list)
+    made: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    refused: str = ""
+    """Why there are no magnitudes; empty when there are."""
