@@ -24,7 +24,7 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["optics", "reference", "selection", "substacks"],
     ["frame", "wcs", "workers"],
     ["products"],
-    ["kernels", "instrument", "magnitudes"],
+    ["kernels", "instrument", "systems"],
     ["errors"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

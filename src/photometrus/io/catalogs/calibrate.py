@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from astropy.table import Table
 
-from photometrus import magnitudes
+from photometrus import systems
 from photometrus.errors import UsageError
 from photometrus.io.catalogs.columns import (
     WAVELENGTH_NM,
@@ -64,8 +64,8 @@ def photometric_columns(rows: Table, band: str, survey: Survey | None, name: str
         survey=survey.name if survey else "local",
         mag_system="AB" if into == "AB" else "Vega",
         photometric_system=into,
-        to_ab=magnitudes.offset(into, band, "AB"),
-        to_vega=magnitudes.offset(into, band, "Vega"),
+        to_ab=systems.offset(into, band, "AB"),
+        to_vega=systems.offset(into, band, "Vega"),
         transform="",
         transform_reference="",
         transform_err=0.0,
@@ -82,7 +82,7 @@ def photometric_columns(rows: Table, band: str, survey: Survey | None, name: str
 def _system(rows: Table, known: Family, notes: list[str]) -> str:
     """The photometric system: what the file says, else its family's, else a guess with a note."""
     said = str(rows.meta.get("MAGSYS", rows.meta.get("magsys", ""))).strip()
-    names = {one.lower(): one for one in ("AB", *magnitudes.SYSTEMS)}
+    names = {one.lower(): one for one in ("AB", *systems.SYSTEMS)}
     if said.lower() in names:
         return names[said.lower()]
     if known.system and not (said.lower() == "vega" and known.system == "AB"):
@@ -90,25 +90,25 @@ def _system(rows: Table, known: Family, notes: list[str]) -> str:
     if said.lower() not in ("", "vega"):
         raise UsageError(f"MAGSYS {said!r}: known are Vega, {', '.join(names.values())}")
     said_so = "says Vega" if said else "does not tell its magnitude system: taken as Vega"
-    notes.append(f"the catalogue {said_so}; AB by the offsets of {magnitudes.DEFAULT}")
-    return magnitudes.DEFAULT
+    notes.append(f"the catalogue {said_so}; AB by the offsets of {systems.DEFAULT}")
+    return systems.DEFAULT
 
 
 def _band(
     found: Columns, band: str, system: str, name: str
-) -> tuple[Column, Column, magnitudes.Transform | None]:
+) -> tuple[Column, Column, systems.Transform | None]:
     """Magnitudes in the band: there, or by a transform, or in a column that names no band."""
     there = magnitude(found, band)
     if there is not None:
         return *there, None
-    transform = magnitudes.transform_for(system, band)
+    transform = systems.transform_for(system, band)
     if transform is not None:
         needed = {transform.base, *transform.color}
         got = {one: pair for one in needed if (pair := magnitude(found, one)) is not None}
         if len(got) == len(needed):
             mags = {one: pair[0] for one, pair in got.items()}
             errors = {one: pair[1] for one, pair in got.items()}
-            mag, error, _ = magnitudes.transformed(transform, mags, errors)
+            mag, error, _ = systems.transformed(transform, mags, errors)
             return mag, error, transform
     unnamed = magnitude(found, "")
     if unnamed is not None:
@@ -151,7 +151,7 @@ def _tell_of_filter(
     found: Columns,
     band: str,
     known: Family,
-    transform: magnitudes.Transform | None,
+    transform: systems.Transform | None,
 ) -> None:
     """Write what was done about a band that the survey lacks, and what it may be wrong by."""
     if transform is not None:
@@ -160,7 +160,7 @@ def _tell_of_filter(
         errors = {one: pair[1] for one, pair in pairs.items()}
         meta["transform"] = str(transform)
         meta["transform_reference"] = transform.reference
-        meta["transform_err"] = magnitudes.transformed(transform, mags, errors)[2]
+        meta["transform_err"] = systems.transformed(transform, mags, errors)[2]
     elif band in known.wavelengths_nm:
         letter, own = known.labels.get(band, band), known.wavelengths_nm[band]
         meta["transform"] = (

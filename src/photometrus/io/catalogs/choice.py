@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from photometrus import magnitudes
+from photometrus import systems
 from photometrus.errors import UsageError, nearest
 from photometrus.io.catalogs.footprints import coverage
 from photometrus.io.catalogs.quality import FAMILIES
@@ -81,7 +81,7 @@ def reach_of(survey: Survey, band: str) -> tuple[int, Reach] | None:
     if band in survey.reach:
         optical = FAMILIES[survey.family].system == "AB"
         return (1 if optical else 0), survey.reach[band]
-    transform = magnitudes.transform_for(FAMILIES[survey.family].system, band)
+    transform = systems.transform_for(FAMILIES[survey.family].system, band)
     if transform is None:
         return None
     return 2, survey.reach[transform.base]
