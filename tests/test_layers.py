@@ -28,7 +28,7 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["optics", "reference", "selection", "sourcetable", "substacks"],
     ["frame", "magnitudes", "wcs", "workers"],
     ["products"],
-    ["kernels", "instrument"],
+    ["kernels", "instrument", "systems"],
     ["errors"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

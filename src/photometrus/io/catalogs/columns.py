@@ -3,19 +3,14 @@
 A new catalogue costs a name in one of these tables, and no code.
 """
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from astropy import units as u
 from astropy.table import Table
-from numpy.typing import NDArray
 
 from photometrus.errors import UsageError
-
-Column = NDArray[Any]
-"""One column of a table."""
+from photometrus.io.catalogs.lookup import Alias, Column, Columns, listed
+from photometrus.io.catalogs.quality import extended, family_of
 
 ASSUMED_POS_ERR_ARCSEC = 0.1
 """For catalogues that do not tell; what most 2MASS sources have is 0.06 to 0.1."""
@@ -23,18 +18,11 @@ MAX_MAG_ERR = 8.0
 """Larger ones are flags: 2MASS writes 8.888 and 9.999 where no error could be estimated."""
 
 
-@dataclass(frozen=True)
-class Alias:
-    """A column as catalogues call it: its unit where none is written, and its epoch, if any."""
-
-    name: str
-    unit: str = ""
-    epoch_yr: float = 2000.0
-
-
 RA = (
     Alias("RA_ICRS", "deg", 2016.0),  # what VizieR calls Gaia's own positions
     Alias("RAJ2000", "deg"),
+    Alias("RAICRS", "deg"),
+    Alias("ra2000", "deg"),
     Alias("ra", "deg"),
     Alias("ALPHA_J2000", "deg"),
     Alias("X_WORLD", "deg"),
@@ -44,6 +32,8 @@ RA = (
 DEC = (
     Alias("DE_ICRS", "deg"),
     Alias("DEJ2000", "deg"),
+    Alias("DEICRS", "deg"),
+    Alias("dec2000", "deg"),
     Alias("dec", "deg"),
     Alias("DELTA_J2000", "deg"),
     Alias("Y_WORLD", "deg"),
@@ -67,15 +57,6 @@ PROPER_MOTION = (
     (Alias("pm_ra_mas_yr", "mas/yr"), Alias("pm_dec_mas_yr", "mas/yr")),
 )
 EPOCH = (Alias("EPOCH"), Alias("Epoch"), Alias("ref_epoch"), Alias("epoch_yr"), Alias("OBSDATE"))
-EXTENDED: dict[str, tuple[int, ...]] = {
-    # column: the values that mean a galaxy, or a star on top of one
-    "XflgGAL": (1, 2),
-    "Xflg": (1, 2),
-    "gal_contam": (1, 2),
-    "Mclass": (1, -3),
-    "mergedClass": (1, -3),
-    "extended": (1,),
-}
 
 
 @dataclass(frozen=True)
@@ -87,24 +68,35 @@ class MagColumn:
     names: tuple[tuple[str, str], ...]
 
 
+def _names(*pattern: str) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Per near-infrared band the names that follow from patterns like ``Jmag e_Jmag``."""
+    return {
+        band: tuple(
+            (mag, error)
+            for one in pattern
+            for mag, error in [one.replace("J", band).replace("j", band.lower()).split()]
+        )
+        for band in ("Z", "Y", "J", "H", "K", "Ks")
+    }
+
+
+_NIR = _names(
+    *("Jap3 e_Jap3", "Jmag3 e_Jmag3", "japermag3 japermag3err"),  # VISTA: 2" apertures, corrected
+    *("Jmag1 e_Jmag1", "j_1apermag3 j_1apermag3err"),  # UKIDSS, where J was observed twice
+    *("Jmag e_Jmag", "j_m j_msigcom", "j_m j_cmsig", "J e_J"),
+)
 MAGNITUDES = (
-    MagColumn("Z", 890.0, (("Zmag", "e_Zmag"),)),
-    MagColumn("Y", 1022.5, (("Ymag", "e_Ymag"),)),
-    MagColumn(
-        "J", 1250.0, (("Jmag", "e_Jmag"), ("j_m", "j_msigcom"), ("j_m", "j_cmsig"), ("J", "e_J"))
-    ),
-    MagColumn(
-        "H", 1635.0, (("Hmag", "e_Hmag"), ("h_m", "h_msigcom"), ("h_m", "h_cmsig"), ("H", "e_H"))
-    ),
-    MagColumn(
-        "K",
-        2160.0,
-        (("Kmag", "e_Kmag"), ("Ksmag", "e_Ksmag"), ("k_m", "k_msigcom"), ("k_m", "k_cmsig")),
-    ),
+    MagColumn("I", 752.0, (("iPSF", "e_iPSF"), ("ipmag", "e_ipmag"), ("imag", "e_imag"))),
     MagColumn("RP", 797.0, (("RPmag", "e_RPmag"), ("phot_rp_mean_mag", "phot_rp_mean_mag_error"))),
+    MagColumn("Z", 890.0, (("zPSF", "e_zPSF"), ("zpmag", "e_zpmag"), *_NIR["Z"][:-1])),
+    MagColumn("Y", 1022.5, _NIR["Y"][:-1]),
+    MagColumn("J", 1250.0, _NIR["J"]),
+    MagColumn("H", 1635.0, _NIR["H"]),
+    MagColumn("K", 2160.0, (*_NIR["Ks"][:-1], *_NIR["K"])),
     MagColumn("G", 673.0, (("Gmag", "e_Gmag"), ("phot_g_mean_mag", "phot_g_mean_mag_error"))),
     MagColumn("", 0.0, (("mag", "mag_err"), ("MAG", "MAGERR"))),  # a band that nobody named
 )
+"""Names of more information first. Nobody calls columns Z, Y: these are coordinates."""
 WAVELENGTH_NM = {row.band: row.wavelength_nm for row in MAGNITUDES}
 
 UNITS = {
@@ -128,14 +120,21 @@ def standard_columns(rows: Table, band: str, name: str, *, epoch_yr: float | Non
 
     UsageError, with the columns found and wanted, when there is no position or no magnitude.
     """
+    stars = positions(rows, name, epoch_yr=epoch_yr)
+    mag_band, stars["mag"], stars["mag_err"] = _nearest_magnitude(Columns(rows), band, name)
+    stars["extended"] = extended(rows, family_of(rows))
+    with_units(stars)
+    stars.meta["mag_band"] = mag_band or band
+    return stars[placed(stars) & np.isfinite(stars["mag"])]
+
+
+def positions(rows: Table, name: str, *, epoch_yr: float | None = None) -> Table:
+    """Where the stars are, when, how sure, and how they move: a row for each of `rows`.
+
+    Raises UsageError, with the columns found and wanted, when there is no position.
+    """
     found = Columns(rows)
-    position = next(((a, d) for a, d in zip(RA, DEC, strict=True) if found.has(a, d)), None)
-    if position is None:
-        raise UsageError(
-            f"{name}: no columns for a position; wanted RAJ2000 DEJ2000 (or RA_ICRS DE_ICRS, ra"
-            f" dec, ALPHA_J2000 DELTA_J2000), found {listed(rows.colnames)}"
-        )
-    mag_band, mag, mag_err = _magnitude(found, band, name)
+    position = _position(found, name)
     n = len(rows)
     stars = Table({"ra_deg": found.values(position[0], "deg") % 360.0})
     stars["dec_deg"] = found.values(position[1], "deg")
@@ -148,18 +147,40 @@ def standard_columns(rows: Table, band: str, name: str, *, epoch_yr: float | Non
     stars["pm_dec_mas_yr"] = np.zeros(n) if motion is None else np.nan_to_num(motion[1])
     default = position[0].epoch_yr if epoch_yr is None else epoch_yr
     stars["epoch_yr"] = _epochs(found, n, default)
-    stars["mag"], stars["mag_err"] = mag, mag_err
-    stars["extended"] = _extended(found, n)
-    for column in stars.colnames:
-        stars[column].unit = UNITS.get(column)
-    good = np.isfinite(stars["ra_deg"]) & np.isfinite(stars["dec_deg"]) & np.isfinite(mag)
     stars.meta.update(
         source=name,
-        mag_band=mag_band or band,
         proper_motions=motion is not None,
         pos_err_assumed=bool(n) and not known.all(),
     )
-    return stars[good]
+    return stars
+
+
+def place(rows: Table) -> tuple[Column, Column]:
+    """RA and Dec of a catalogue's rows, degrees; UsageError when it has none."""
+    found = Columns(rows)
+    ra, dec = _position(found, "catalogue")
+    return found.values(ra, "deg") % 360.0, found.values(dec, "deg")
+
+
+def _position(found: Columns, name: str) -> tuple[Alias, Alias]:
+    for pair in zip(RA, DEC, strict=True):
+        if found.has(*pair):
+            return pair
+    raise UsageError(
+        f"{name}: no columns for a position; wanted RAJ2000 DEJ2000 (or RA_ICRS DE_ICRS, ra"
+        f" dec, ALPHA_J2000 DELTA_J2000), found {listed(found.rows.colnames)}"
+    )
+
+
+def placed(stars: Table) -> Column:
+    """Whether a star has a position; bool (n,)."""
+    return np.isfinite(stars["ra_deg"]) & np.isfinite(stars["dec_deg"])
+
+
+def with_units(stars: Table) -> None:
+    """Write the units of our columns into a table of ours."""
+    for column in stars.colnames:
+        stars[column].unit = UNITS.get(column)
 
 
 def separation_deg(ra: Column, dec: Column, ra0: float, dec0: float) -> Column:
@@ -171,73 +192,34 @@ def separation_deg(ra: Column, dec: Column, ra0: float, dec0: float) -> Column:
     return np.degrees(2.0 * np.arcsin(np.sqrt(np.clip(h, 0.0, 1.0))))
 
 
-class Columns:
-    """A catalogue's columns by any of their names: as written first, then whatever their case."""
-
-    def __init__(self, rows: Table) -> None:
-        self.rows = rows
-        self.lower = {name.lower(): name for name in reversed(rows.colnames)}
-
-    def find(self, name: str) -> str | None:
-        """The column of that name as it is written here, None when there is none."""
-        return name if name in self.rows.colnames else self.lower.get(name.lower())
-
-    def has(self, *aliases: Alias) -> bool:
-        """Whether all of these are there."""
-        return all(self.find(alias.name) for alias in aliases)
-
-    def values(self, alias: Alias, unit: str = "") -> Column:
-        """The column as float64 in `unit`, NaN where masked; UsageError when it is text."""
-        column = self.rows[self.find(alias.name)]
-        values = np.ma.asarray(getattr(column, "data", column))
-        if values.dtype.kind not in "fiub":
-            raise UsageError(
-                f"column {column.name}: holds {values.dtype}, expected numbers"
-                f"{' in ' + unit if unit else ''}"
-            )
-        filled = np.ma.filled(values.astype(np.float64), np.nan)
-        if not unit:
-            return filled
-        written = column.unit
-        if written is None or isinstance(written, u.UnrecognizedUnit):
-            written = u.Unit(alias.unit)
-        if not written.is_equivalent(unit):
-            raise UsageError(f"column {column.name}: its unit is {written}, expected {unit}")
-        return filled * written.to(unit)
-
-    def pair(
-        self, choices: Iterable[tuple[Alias, Alias]], unit: str
-    ) -> tuple[Column, Column] | None:
-        """The first of the pairs of columns that is there."""
-        for first, second in choices:
-            if self.has(first, second):
-                return self.values(first, unit), self.values(second, unit)
-        return None
-
-
-def _magnitude(found: Columns, band: str, name: str) -> tuple[str, Column, Column]:
-    """The band that is nearest to `band`, its magnitudes and their errors."""
-    there = [
-        (abs(row.wavelength_nm - WAVELENGTH_NM[band]), row.band, mag, error)
-        for row in MAGNITUDES
-        for mag, error in row.names
-        if found.find(mag)
-    ]
+def magnitude(found: Columns, band: str) -> tuple[Column, Column] | None:
+    """Magnitudes in that very band and their errors (NaN where unknown); None when not there."""
+    names = next(row.names for row in MAGNITUDES if row.band == band)
+    there = [pair for pair in names if found.find(pair[0])]
     if not there:
-        raise UsageError(
-            f"{name}: no column for a magnitude; wanted {band}mag or its like,"
-            f" found {listed(found.rows.colnames)}"
-        )
-    # min() keeps the first of equals, so the order of the names in MAGNITUDES decides; a pair
-    # with its error goes before the same magnitude without.
-    _, mag_band, mag, error = min(there, key=lambda t: (t[0], found.find(t[3]) is None))
+        return None
+    # A pair with its error goes before the same magnitude without; sort() keeps the order else.
+    mag, error = min(there, key=lambda pair: found.find(pair[1]) is None)
     values = found.values(Alias(mag))
     values = np.where((values > -5.0) & (values < 40.0), values, np.nan)  # -99.99, 99 mean none
     errors = np.full(len(values), np.nan)
     if found.find(error):
         errors = found.values(Alias(error))
         errors = np.where((errors > 0) & (errors < MAX_MAG_ERR), errors, np.nan)
-    return mag_band, values, errors
+    return values, errors
+
+
+def _nearest_magnitude(found: Columns, band: str, name: str) -> tuple[str, Column, Column]:
+    """The band that is nearest to `band`, its magnitudes and their errors."""
+    nearest = sorted(MAGNITUDES, key=lambda row: abs(row.wavelength_nm - WAVELENGTH_NM[band]))
+    for row in nearest:
+        pair = magnitude(found, row.band)
+        if pair is not None:
+            return row.band, *pair
+    raise UsageError(
+        f"{name}: no column for a magnitude; wanted {band}mag or its like,"
+        f" found {listed(found.rows.colnames)}"
+    )
 
 
 def _epochs(found: Columns, n: int, default: float) -> Column:
@@ -250,16 +232,3 @@ def _epochs(found: Columns, n: int, default: float) -> Column:
             epoch = np.where(epoch > 1e4, 2000.0 + days / 365.25, epoch)
             return np.where(np.isfinite(epoch), epoch, default)
     return np.full(n, default)
-
-
-def _extended(found: Columns, n: int) -> Column:
-    for name, meaning in EXTENDED.items():
-        if found.find(name):
-            return np.isin(np.nan_to_num(found.values(Alias(name))), meaning)
-    return np.zeros(n, dtype=bool)
-
-
-def listed(names: Sequence[str], most: int = 12) -> str:
-    """Names for a message, the first `most` of them."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return " ".join(names[:most]) + more

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table
@@ -48,6 +49,20 @@ def _read_votable(path: Path) -> Table:
     return parse(path).get_first_table().to_table(use_names_over_ids=True)
 
 
+def _read_parquet(path: Path) -> Table:
+    from pyarrow import parquet
+
+    rows = parquet.read_table(path)
+    said = dict(rows.schema.metadata or {})
+    table = Table(meta={key.decode(): text.decode("utf8", "replace") for key, text in said.items()})
+    for name in rows.column_names:
+        values = rows[name].to_numpy()  # numbers with NaN where there is none
+        if values.dtype.kind == "O":
+            values = np.array(["" if value is None else str(value) for value in values])
+        table[name] = values
+    return table
+
+
 def _reader(name: str) -> Callable[[Path], Table]:
     return lambda path: Table.read(path, format=name)
 
@@ -58,6 +73,7 @@ READERS: dict[str, Callable[[Path], Table]] = {
     ".cat": read_fits,
     ".ecsv": _reader("ascii.ecsv"),
     ".csv": _reader("ascii.csv"),
+    ".parquet": _read_parquet,
     ".vot": _read_votable,
     ".xml": _read_votable,
     ".votable": _read_votable,

@@ -1,120 +1,123 @@
-"""What a survey answers to a cone: from the folder where it was kept, else from a service."""
+"""A survey asked at its services in turn: TAP, Simple Cone Search, a mirror of one's own."""
 
 import logging
-import os
 import re
-import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.table import Table
 
-from photometrus.errors import ServiceError, UsageError
-from photometrus.io.catalogs.columns import DEC, MAGNITUDES, RA, Columns, listed, separation_deg
-from photometrus.io.catalogs.files import read
+from photometrus.errors import ServiceError
+from photometrus.io.catalogs import postgres
+from photometrus.io.catalogs.columns import DEC, EPOCH, MAGNITUDES, POS_ERR, PROPER_MOTION, RA
+from photometrus.io.catalogs.lookup import Columns, listed
+from photometrus.io.catalogs.quality import FAMILIES
 from photometrus.io.catalogs.surveys import Service, Survey
+from photometrus.io.catalogs.tiles import Cone, TooManyRows
+
+if TYPE_CHECKING:
+    import requests
 
 log = logging.getLogger(__name__)
 
-CACHE_VARIABLE = "PHOTOMETRUS_CACHE"
 MAX_ROWS = 2_000_000
-"""Most rows that a service is asked for: 2MASS in the bulge has 5e5 per square degree."""
+"""Most rows that a service is asked for at once: 2MASS in the bulge has 5e5 per square degree."""
+MAX_BYTES = 2_000_000_000
+"""Largest answer, and ..."""
+MAX_TIMES = 20
+"""... longest, in units of the time-out for silence."""
 ROUNDS = 2
 PAUSE_S = 2.0
-"""All services are asked in turn, and once more after a pause."""
+"""All services are asked in turn, and once more after a pause unless they were silent."""
 CONNECT_TIMEOUT_S = 10.0
 """A host that does not even greet within this time is down."""
 
-Cone = tuple[float, float, float]
-"""RA, Dec and radius, degrees."""
 
+class Enquiry:
+    """One survey at its services: the one that answered last is asked first the next time."""
 
-def default_cache() -> Path:
-    """$PHOTOMETRUS_CACHE, or ``photometrus`` in the user's cache folder."""
-    given = os.environ.get(CACHE_VARIABLE)
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "photometrus"
+    def __init__(
+        self, survey: Survey, services: Sequence[Service], timeout_s: float, folder: Path
+    ) -> None:
+        self.survey = survey
+        self.services = list(services)
+        self.timeout_s = timeout_s
+        self.patience_s = min(timeout_s, CONNECT_TIMEOUT_S)
+        self.folder = folder
 
+    def __call__(self, cone: Cone) -> Table:
+        """The rows of the first service that answers; ServiceError when none does."""
+        trying, failed = list(self.services), dict[Service, ServiceError]()
+        for attempt in range(ROUNDS):
+            time.sleep(attempt * PAUSE_S if trying else 0.0)
+            for service in list(trying):
+                begin = time.monotonic()
+                try:
+                    rows = self._query(service, cone)
+                except ServiceError as error:
+                    log.warning("%s: %s: %s", self.survey.name, service, error)
+                    failed[service] = error
+                    took_s = time.monotonic() - begin
+                    if isinstance(error, TooManyRows) or took_s >= self.patience_s:
+                        trying.remove(service)  # it would only say so again
+                    continue
+                took_s = time.monotonic() - begin
+                log.info(
+                    "%s: %d rows from %s in %.1f s", self.survey.name, len(rows), service, took_s
+                )
+                self.services.sort(key=lambda other: other is not service)
+                return rows
+        cut = [error for error in failed.values() if isinstance(error, TooManyRows)]
+        if cut:
+            raise cut[0]
+        raise ServiceError(
+            f"{self.survey.name}: no service answered ({_reasons(failed)}); give -catalog FILE, or"
+            f" let the cache {self.folder} be filled where there is a network"
+        )
 
-def cached(
-    survey: Survey,
-    services: Sequence[Service],
-    cone: Cone,
-    folder: Path,
-    timeout_s: float,
-) -> Table:
-    """The survey's rows in a cone (RA, Dec, radius): from the folder, else from a service."""
-    for path in sorted(folder.glob(f"{survey.name}_*.fits")):
-        if not _holds(path, survey, cone):
-            continue
-        try:
-            rows = read(path)
-        except UsageError as error:
-            log.warning("damaged, asking again: %s", error)
-            continue
-        log.info("%s: from %s", survey.name, path)
+    def _query(self, service: Service, cone: Cone) -> Table:
+        """One query to one service; ServiceError in one line when it fails."""
+        if service.protocol == "postgresql":
+            rows = postgres.query(service, cone, _wanted(), self.timeout_s)
+        else:
+            with _session(self.timeout_s) as session:
+                if service.protocol == "tap":
+                    rows = _plain(_tap(session, service, self.survey, cone))
+                else:
+                    rows = _plain(_scs(session, service, cone))
+        _check(rows)
         return rows
-    # The name on disk has six decimals (4 mas), so exactly that cone is asked for.
-    cone = (round(cone[0], 6), round(cone[1], 6), round(cone[2] + 1e-6, 6))
-    rows = _ask(survey, services, cone, timeout_s)
-    if len(rows):  # nothing at all is more often a fault than a sky without stars
-        path = folder / f"{survey.name}_{cone[0]:.6f}_{cone[1]:+.6f}_{cone[2]:.6f}.fits"
-        _keep(rows, path)
-    return rows
 
 
-CACHE_NAME = re.compile(
-    r"(?P<survey>[^_]+)_(?P<ra>\d+\.\d+)_(?P<dec>[-+]\d+\.\d+)_(?P<radius>\d+\.\d+)\.fits$"
-)
+def _reasons(failed: dict[Service, ServiceError]) -> str:
+    """What each service said, those together that said the same."""
+    hosts: dict[str, list[str]] = {}
+    for service, error in failed.items():
+        hosts.setdefault(str(error)[:160], []).append(service.host)
+    return "; ".join(f"{', '.join(dict.fromkeys(names))}: {why}" for why, names in hosts.items())
 
 
-def _holds(path: Path, survey: Survey, cone: Cone) -> bool:
-    """Whether the cone that a cached file is named after holds `cone`."""
-    match = CACHE_NAME.match(path.name)
-    if match is None or match["survey"] != survey.name:
-        return False
-    ra, dec, radius = cone
-    apart = separation_deg(np.array(ra), np.array(dec), float(match["ra"]), float(match["dec"]))
-    return bool(apart + radius <= float(match["radius"]) + 1e-9)
-
-
-def _keep(rows: Table, path: Path) -> None:
-    """Write a cached file, whole or not at all; a folder that refuses costs a warning only."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rows.write(part, format="fits", overwrite=True)
-        part.replace(path)
-    except OSError as error:
-        log.warning("%s: not kept (%s)", path, _first_line(error))
-
-
-def _ask(survey: Survey, services: Sequence[Service], cone: Cone, timeout_s: float) -> Table:
-    """The rows of the first service that answers; ServiceError when none does."""
-    failures: list[str] = []
-    for attempt in range(ROUNDS):
-        time.sleep(attempt * PAUSE_S)
-        for service in services:
-            begin = time.monotonic()
-            try:
-                rows = _query(service, survey, cone, timeout_s)
-                _check(rows)
-            except ServiceError as error:
-                log.warning("%s: %s: %s", survey.name, service, error)
-                failures.append(f"{service}: {error}")
-                continue
-            took_s = time.monotonic() - begin
-            log.info("%s: %d rows from %s in %.1f s", survey.name, len(rows), service, took_s)
-            return rows
-    raise ServiceError(
-        f"{survey.name}: no service answered, of {len(services)} asked {ROUNDS} times; the last"
-        f" said: {failures[-1]}; give a catalogue file instead"
-    )
+@cache
+def _wanted() -> frozenset[str]:
+    """Every name, in lower case, that a column of use may have."""
+    places = {alias.name for alias in (*RA, *DEC, *EPOCH)}
+    pairs = {alias.name for pair in (*POS_ERR, *PROPER_MOTION) for alias in pair}
+    mags = {name for row in MAGNITUDES for pair in row.names for name in pair}
+    cuts = {
+        name
+        for family in FAMILIES.values()
+        for group in (*family.cuts.values(), family.galaxies)
+        for cut in group
+        for name in cut.names
+    }
+    kron = {name for family in FAMILIES.values() for pair in family.kron for name in pair}
+    return frozenset(name.lower() for name in places | pairs | mags | cuts | kron)
 
 
 def _check(rows: Table) -> None:
@@ -126,46 +129,99 @@ def _check(rows: Table) -> None:
         raise ServiceError(f"answered without magnitudes: {listed(rows.colnames)}")
 
 
-def _query(service: Service, survey: Survey, cone: Cone, timeout_s: float) -> Table:
-    """One query to one service; ServiceError in one line when it fails."""
+def _tap(session: "requests.Session", service: Service, survey: Survey, cone: Cone) -> Any:
+    import pyvo
+
+    tap = pyvo.dal.TAPService(service.url, session=session)
+    names = _columns_there(tap, service.table) or survey.columns
+    found = Columns(Table(names=names))
+    pairs = ((found.find(a.name), found.find(d.name)) for a, d in zip(RA, DEC, strict=True))
+    first, second = next(((a, d) for a, d in pairs if a and d), names[:2])
+    ra, dec, radius = cone
+    adql = (
+        f"SELECT {', '.join(map(_quoted, names))} FROM {service.table} WHERE 1=CONTAINS("
+        f"POINT('ICRS', {_quoted(first)}, {_quoted(second)}),"
+        f" CIRCLE('ICRS', {ra}, {dec}, {radius}))"
+    )
+    return tap.run_sync(adql, maxrec=MAX_ROWS)
+
+
+def _columns_there(tap: Any, table: str) -> list[str]:
+    """The columns of use of a table, as the service itself calls them; none when it is silent."""
+    import pyvo
+
+    bare = table.strip('"').replace("'", "''")
+    names = ", ".join(f"'{name}'" for name in dict.fromkeys((bare, f'"{bare}"', bare.lower())))
+    try:
+        rows = tap.run_sync(
+            f"SELECT column_name FROM TAP_SCHEMA.columns WHERE table_name IN ({names})"
+        ).to_table()
+    except pyvo.dal.DALQueryError:
+        return []
+    there = [str(name).strip('"') for name in rows.columns[0]] if len(rows.columns) else []
+    return [name for name in dict.fromkeys(there) if name.lower() in _wanted()]
+
+
+def _quoted(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) else f'"{name}"'
+
+
+def _scs(session: "requests.Session", service: Service, cone: Cone) -> Any:
+    import pyvo
+
+    scs = pyvo.dal.SCSService(service.url, session=session)
+    return scs.search(pos=cone[:2], radius=cone[2], verbosity=3, maxrec=MAX_ROWS)
+
+
+@contextmanager
+def _session(timeout_s: float) -> Iterator["requests.Session"]:
+    """A session that gives up on silence, endless answers and nonsense: all is ServiceError."""
     import pyvo
     import requests
 
     class Session(requests.Session):
         def request(self, *args: Any, **kwargs: Any) -> requests.Response:
             kwargs["timeout"] = (min(CONNECT_TIMEOUT_S, timeout_s), timeout_s)  # pyvo sets none
-            return super().request(*args, **kwargs)
+            response = super().request(*args, **kwargs)
+            if kwargs.get("stream"):
+                _limit(response.raw, MAX_TIMES * timeout_s)
+            return response
 
-    ra, dec, radius = cone
     with Session() as session, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what VOTables of real services get wrong
         try:
-            if service.protocol == "tap":
-                first, second = survey.columns[:2]
-                adql = (
-                    f"SELECT {', '.join(survey.columns)} FROM {service.table} WHERE 1=CONTAINS("
-                    f"POINT('ICRS', {first}, {second}), CIRCLE('ICRS', {ra}, {dec}, {radius}))"
-                )
-                tap = pyvo.dal.TAPService(service.url, session=session)
-                results = tap.run_sync(adql, maxrec=MAX_ROWS)
-            else:
-                scs = pyvo.dal.SCSService(service.url, session=session)
-                results = scs.search(pos=(ra, dec), radius=radius, verbosity=3, maxrec=MAX_ROWS)
-        except (pyvo.dal.DALAccessError, requests.RequestException, ValueError) as error:
+            yield session
+        except (pyvo.dal.DALAccessError, requests.RequestException, ValueError, OSError) as error:
             raise ServiceError(_first_line(error)) from error
-        if results.status[0] == "OVERFLOW":
-            raise ServiceError(f"more rows than it gives; ask for less than {radius} deg")
-        table = results.to_table()
-    table.meta.clear()
-    return _plain(table, survey.columns)
 
 
-def _plain(table: Table, wanted: Sequence[str]) -> Table:
-    """The wanted columns of a service's answer, as FITS can keep them."""
-    keep = {name.lower() for name in wanted} | {alias.name.lower() for alias in (*RA, *DEC)}
+def _limit(raw: Any, longest_s: float) -> None:
+    """Make the reading of an answer fail when it has become too long, in bytes or seconds."""
+    read, end, got = raw.read, time.monotonic() + longest_s, 0
+
+    def limited(*args: Any, **kwargs: Any) -> bytes:
+        nonlocal got
+        data = read(*args, **kwargs)
+        got += len(data)
+        if got > MAX_BYTES or time.monotonic() > end:
+            raise OSError(f"its answer does not end: {got / 1e6:.0f} MB so far")
+        return data
+
+    raw.read = limited
+
+
+def _plain(results: Any) -> Table:
+    """The wanted columns of a service's answer, as FITS keeps them; TooManyRows when it was cut."""
+    status = [*results.resultstable.infos, *results.votable.infos]
+    status += [info for resource in results.votable.resources for info in resource.infos]
+    for info in status:
+        text = f"{info.value} {info.content or ''}".lower()
+        if results.status[0] == "OVERFLOW" or "truncated" in text:
+            raise TooManyRows("more rows than it gives at once; ask for less of the sky")
+    table = results.to_table()
     plain = Table()
     for name in table.colnames:
-        if name.lower() not in keep:
+        if name.lower() not in _wanted():
             continue
         column = table[name]
         if column.dtype.kind == "O":
@@ -176,5 +232,17 @@ def _plain(table: Table, wanted: Sequence[str]) -> Table:
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return re.sub(r"<[^>]*>", " ", text[0]).strip()[:200] if text else type(error).__name__
+    text = str(error).strip().splitlines() or [type(error).__name__]
+    for words, meaning in _PLAINLY:
+        if words in text[0]:
+            return meaning
+    return re.sub(r"<[^>]*>", " ", text[0]).strip()[:200]
+
+
+_PLAINLY = (
+    ("timed out", "silent too long"),
+    ("Failed to establish a new connection", "not reachable"),
+    ("NameResolutionError", "not reachable"),
+    ("Connection refused", "not reachable"),
+)
+"""What the HTTP library means, when it says a line of its own names."""
