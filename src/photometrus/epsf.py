@@ -109,9 +109,7 @@ def varying_moffat(images: Images, degree: int, geometry: Geometry) -> Array:
         scatter = 1.4826 * np.median(np.abs(left), axis=0) + 1e-4
         weight = 1 / (1 + ((left / (2 * scatter)) ** 2).sum(axis=1)) ** 2
     side = np.linspace(-1, 1, 2 * degree + 1) if degree else np.zeros(1)
-    x, y = (
-        np.ravel(np.array(m)) for m in np.meshgrid(side, side)
-    )
+    x, y = (np.ravel(np.array(m)) for m in np.meshgrid(side, side))
     frame = geometry.frame
     lattice = design(frame[0] + x * frame[2], frame[1] + y * frame[3], degree, geometry)
     grids = np.array([moffat(geometry.axis, shape, images.beta) for shape in lattice @ fitted])
@@ -122,7 +120,9 @@ def varying_moffat(images: Images, degree: int, geometry: Geometry) -> Array:
 
 def total(grids: Array, geometry: Geometry) -> Array:
     """The sum over pixels within the reference radius, of each grid."""
-    mask = disc(np.arange(geometry.size) - geometry.size // 2, geometry.reference_pix * geometry.step)
+    mask = disc(
+        np.arange(geometry.size) - geometry.size // 2, geometry.reference_pix * geometry.step
+    )
     result: Array = (grids * mask).sum(axis=(-2, -1)) / geometry.step**2
     return result
 

@@ -8,7 +8,16 @@ from astropy.table import Table
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from photometrus.epsf import MODEL_ERROR, Geometry, Images, learn, n_terms, residuals, spline, varying_moffat
+from photometrus.epsf import (
+    MODEL_ERROR,
+    Geometry,
+    Images,
+    learn,
+    n_terms,
+    residuals,
+    spline,
+    varying_moffat,
+)
 from photometrus.frame import Flags, Image
 from photometrus.kernels.psf import fit_moffats
 from photometrus.pointspread import Psf
@@ -127,7 +136,11 @@ def candidates(
     chosen = spread_out(x, y, core, good, clean, (nx, ny), config)
     radius = max(1.6 * fwhm, 2.5)
     free = moffats(data, weight, x[chosen], y[chosen], fwhm, None, radius)
-    beta = float(np.clip(np.median(free[on_locus(free), 6]), 1.5, 8.0)) if on_locus(free).any() else 3.0
+    beta = (
+        float(np.clip(np.median(free[on_locus(free), 6]), 1.5, 8.0))
+        if on_locus(free).any()
+        else 3.0
+    )
     held = moffats(data, weight, x[chosen], y[chosen], fwhm, beta, radius)
     held = held[on_locus(held)]
     if not len(held):
@@ -270,7 +283,9 @@ def stellar(stars: Array) -> Array:
 def choose_degree(images: Images, geometry: Geometry, config: PsfConfig) -> int:
     """The degree whose PSF, learned from one half of the stars, fits the other half best."""
     most = 0
-    while most < config.max_degree and len(images.stars) >= config.stars_per_term * n_terms(most + 1):
+    while most < config.max_degree and len(images.stars) >= config.stars_per_term * n_terms(
+        most + 1
+    ):
         most += 1
     if most == 0:
         return 0
@@ -292,14 +307,23 @@ def choose_degree(images: Images, geometry: Geometry, config: PsfConfig) -> int:
 
 
 def residual_rms(images: Images, cube: Array, geometry: Geometry) -> float:
-    """How wrong the PSF is in the cores, as a fraction: beyond what the noise explains."""
-    left = residuals(images, cube, geometry)
-    core = (left.weight > 0) & (left.errors > (0.25 * np.sqrt(left.errors.max(axis=(1, 2))))[:, None, None] ** 2)
-    model2 = left.errors[core]
-    excess = left.data[core].astype(float) ** 2 - 1 / left.weight[core]
-    # Weighted as if every pixel's error were the same fraction of its brightness.
-    usual = np.median(excess / model2) if len(model2) else 0.0
-    return float(MODEL_ERROR * np.sqrt(max(usual, 0.0) / 0.4549))
+    """How wrong the PSF is in the brightest stars' cores, as a fraction, noise taken out.
+
+    sum d^2 - s^2 / weight over sum model^2, with s^2 the scatter of a pixel in units of its weight
+    where the model is less than the noise.
+    """
+    bright = np.argsort(-images.stars[:, 4], kind="stable")[: max(len(images.stars) // 10, 5)]
+    left = residuals(images.part(bright), cube, geometry)
+    good = left.weight > 0
+    model2 = left.errors / MODEL_ERROR**2
+    pull2 = left.data.astype(float) ** 2 * left.weight
+    faint = good & (model2 * left.weight < 1)
+    scatter = np.median(pull2[faint]) / 0.4549 if np.count_nonzero(faint) > 50 else 1.0
+    core = good & (model2 > 0.01 * model2.max(axis=(1, 2), keepdims=True))
+    if not core.any():
+        return 0.0
+    excess = left.data[core].astype(float) ** 2 - scatter / left.weight[core]
+    return float(np.sqrt(max(np.sum(excess) / np.sum(model2[core]), 0.0)))
 
 
 def without_stars(
@@ -316,4 +340,12 @@ def without_stars(
     images = Images(nothing, nothing, np.array([[frame[0], frame[1], 0, 0, 1, 1]]), shape, beta)
     cube = spline(varying_moffat(images, 0, geometry))
     note = f"no star is fit for a PSF; a Moffat function of FWHM {fwhm:.2f} pix instead"
-    return Psf(cube, geometry.step, np.array(frame), geometry.half, fwhm, geometry.reference_pix, notes=[note])
+    return Psf(
+        cube,
+        geometry.step,
+        np.array(frame),
+        geometry.half,
+        fwhm,
+        geometry.reference_pix,
+        notes=[note],
+    )
