@@ -27,9 +27,9 @@ def draw(left, cube, step, frame, star, half, sign, grid):
     planes = np.empty((1, 2 * half + 1, 2 * half + 1))
     star_image(grid, step, star[X] - ix, star[Y] - iy, half, planes)
     factor = sign * star[FLUX]
-    for l in range(max(0, half - iy), min(2 * half + 1, ny - iy + half)):
+    for t in range(max(0, half - iy), min(2 * half + 1, ny - iy + half)):
         for k in range(max(0, half - ix), min(2 * half + 1, nx - ix + half)):
-            left[iy - half + l, ix - half + k] += np.float32(factor * planes[0, l, k])
+            left[iy - half + t, ix - half + k] += np.float32(factor * planes[0, t, k])
 
 
 @njit(nogil=True, cache=True)
@@ -52,20 +52,27 @@ def render(cube, step, frame, stars, members, half, number, grid, planes):
 
 
 @njit(nogil=True, cache=True)
-def normal_equations(data, left, weight, stars, members, planes, half, error, matrix, vector):
-    """Of a group: sums over the pixels near any of its stars; gives (chi^2, pixels).
+def normal_equations(
+    data, left, weight, stars, members, planes, half, error, matrix, vector, scatter
+):
+    """Of a group: sums over the pixels near any of its stars.
 
     error : float64 (2,), electrons per ADU, fraction by which the PSF may be wrong
     matrix, vector : float64 (3 m, 3 m), (3 m,), filled: flux, x, y of each star
+    scatter : float64 like matrix, filled with the covariance of `vector` by noise alone; or (0, 0)
 
-    A pixel's variance is 1/weight + model / gain + (fraction x model)^2, of the model and not of
-    the data: else pixels that are low by chance would count for more.
+    A pixel's variance is 1/weight + model / gain + fraction^2 model x peak: of the model and not
+    of the data, else pixels that are low by chance would count for more. The last, an error of
+    the PSF, is taken as proportional to the model, not to its square, so that a bright star's
+    flux is the sum of its pixels, which an error of the PSF's shape does not change.
     """
     ny, nx = data.shape
     n = members.size
     size = 2 * half + 1
     matrix[:] = 0.0
     vector[:] = 0.0
+    scatter[:] = 0.0
+    wanted = scatter.size > 0
     y0, y1, x0, x1 = ny, 0, nx, 0
     corner = np.empty((n, 2), np.int64)
     for m in range(n):
@@ -78,33 +85,33 @@ def normal_equations(data, left, weight, stars, members, planes, half, error, ma
         y0, y1 = min(y0, iy - half), max(y1, iy + half + 1)
     gradient = np.empty((n, 3))
     here = np.empty(n, np.int64)
-    chi2 = 0.0
-    pixels = 0
     for y in range(max(0, y0), min(ny, y1)):
         for x in range(max(0, x0), min(nx, x1)):
             if weight[y, x] <= 0:
                 continue
             near = False
             count = 0
+            vague = 0.0
             for m in range(n):
-                k, l = x - corner[m, 0], y - corner[m, 1]
-                if k < 0 or l < 0 or k >= size or l >= size:
+                k, t = x - corner[m, 0], y - corner[m, 1]
+                if k < 0 or t < 0 or k >= size or t >= size:
                     continue
                 star = stars[members[m]]
                 if (x - star[X]) ** 2 + (y - star[Y]) ** 2 <= star[RADIUS] ** 2:
                     near = True
-                gradient[count, 0] = planes[m, 0, l, k]
-                gradient[count, 1] = star[FLUX] * planes[m, 1, l, k]
-                gradient[count, 2] = star[FLUX] * planes[m, 2, l, k]
+                gradient[count, 0] = planes[m, 0, t, k]
+                peak = max(star[FLUX], 0.0) * planes[m, 0, half, half]
+                vague += peak * max(star[FLUX] * planes[m, 0, t, k], 0.0)
+                gradient[count, 1] = star[FLUX] * planes[m, 1, t, k]
+                gradient[count, 2] = star[FLUX] * planes[m, 2, t, k]
                 here[count] = m
                 count += 1
             if not near:
                 continue
             d = np.float64(left[y, x])
             model = max(np.float64(data[y, x]) - d, 0.0)
-            w = 1.0 / (1.0 / weight[y, x] + model / error[0] + (error[1] * model) ** 2)
-            chi2 += w * d * d
-            pixels += 1
+            noise = 1.0 / weight[y, x] + model / error[0]
+            w = 1.0 / (noise + error[1] ** 2 * vague)
             for a in range(count):
                 for p in range(3):
                     r = 3 * here[a] + p
@@ -113,18 +120,23 @@ def normal_equations(data, left, weight, stars, members, planes, half, error, ma
                     for b in range(a + 1):
                         for q in range(3):
                             matrix[r, 3 * here[b] + q] += g * gradient[b, q]
+                            if wanted:
+                                scatter[r, 3 * here[b] + q] += g * gradient[b, q] * w * noise
     for a in range(3 * n):
         for b in range(a):
             if a // 3 != b // 3:
                 matrix[b, a] = matrix[a, b]
+                if wanted:
+                    scatter[b, a] = scatter[a, b]
     for m in range(n):
         star = stars[members[m]]
         for p, was, now in ((1, star[X0], star[X]), (2, star[Y0], star[Y])):
             r = 3 * m + p
             matrix[r, r] += star[HOLD]
             vector[r] += star[HOLD] * (was - now)
+            if wanted:
+                scatter[r, r] += star[HOLD]
         matrix[3 * m, 3 * m] += 1e-12 * matrix[3 * m, 3 * m] + 1e-30
-    return chi2, pixels
 
 
 @njit(nogil=True, cache=True)
@@ -139,6 +151,7 @@ def fit_groups(data, left, weight, cube, step, frame, stars, starts, members, er
     """
     grid = np.zeros((cube.shape[1], cube.shape[2]), np.float32)
     most = reach.size - 1
+    none = np.empty((0, 0))
     for k in range(starts.size - 1):
         group = members[starts[k] : starts[k + 1]]
         n = group.size
@@ -149,7 +162,9 @@ def fit_groups(data, left, weight, cube, step, frame, stars, starts, members, er
         render(cube, step, frame, stars, group, half, 3, grid, planes)
         matrix = np.empty((3 * n, 3 * n))
         vector = np.empty(3 * n)
-        normal_equations(data, left, weight, stars, group, planes, half, error, matrix, vector)
+        normal_equations(
+            data, left, weight, stars, group, planes, half, error, matrix, vector, none
+        )
         move = np.linalg.solve(matrix, vector)
         draw_all(left, cube, step, frame, stars, group, 1.0)
         for m in range(n):
@@ -194,24 +209,30 @@ def measure_groups(data, left, weight, cube, step, frame, stars, starts, members
         render(cube, step, frame, stars, group, half, 4, grid, planes)
         matrix = np.empty((3 * n, 3 * n))
         vector = np.empty(3 * n)
-        normal_equations(data, left, weight, stars, group, planes, half, error, matrix, vector)
+        scatter = np.empty((3 * n, 3 * n))
+        normal_equations(
+            data, left, weight, stars, group, planes, half, error, matrix, vector, scatter
+        )
         inverse = np.linalg.inv(matrix)
+        covariance = inverse @ scatter @ inverse
         for m in range(n):
             s = group[m]
             star = stars[s]
             ix, iy = int(np.floor(star[X] + 0.5)), int(np.floor(star[Y] + 0.5))
             ff, fp, lf, lp, ll, per_sky, chi2, pixels = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0
-            for l in range(2 * half + 1):
+            for t in range(2 * half + 1):
                 for q in range(2 * half + 1):
-                    y, x = iy - half + l, ix - half + q
+                    y, x = iy - half + t, ix - half + q
                     if y < 0 or x < 0 or y >= ny or x >= nx or weight[y, x] <= 0:
                         continue
                     if (x - star[X]) ** 2 + (y - star[Y]) ** 2 > star[RADIUS] ** 2:
                         continue
                     d = np.float64(left[y, x])
                     model = max(np.float64(data[y, x]) - d, 0.0)
-                    w = 1.0 / (1.0 / weight[y, x] + model / error[0] + (error[1] * model) ** 2)
-                    f, bend = planes[m, 0, l, q], planes[m, 3, l, q]
+                    f, bend = planes[m, 0, t, q], planes[m, 3, t, q]
+                    vague = max(star[FLUX], 0.0) ** 2 * max(f, 0.0) * planes[m, 0, half, half]
+                    noise = 1.0 / weight[y, x] + model / error[0]
+                    w = 1.0 / (noise + error[1] ** 2 * vague)
                     p = d + star[FLUX] * f
                     ff += w * f * f
                     fp += w * f * p
@@ -219,9 +240,9 @@ def measure_groups(data, left, weight, cube, step, frame, stars, starts, members
                     lp += w * bend * p
                     ll += w * bend * bend
                     per_sky += w * f
-                    chi2 += w * d * d
+                    chi2 += d * d / (noise + (error[1] * star[FLUX] * f) ** 2)
                     pixels += 1
-            out[s, ERROR] = np.sqrt(max(inverse[3 * m, 3 * m], 0.0))
+            out[s, ERROR] = np.sqrt(max(covariance[3 * m, 3 * m], 0.0))
             out[s, PIXELS] = pixels
             out[s, CHI2] = chi2 / max(pixels - 3, 1)
             out[s, SKY_ERROR] = per_sky / ff if ff > 0 else 0.0
@@ -254,15 +275,15 @@ def matched_fluxes(data, weight, cube, step, frame, xs, ys, radius, out):
         star_image(grid, step, xs[s] - ix, ys[s] - iy, half, planes)
         ff, fd = 0.0, 0.0
         whole = True
-        for l in range(2 * half + 1):
+        for t in range(2 * half + 1):
             for k in range(2 * half + 1):
-                y, x = iy - half + l, ix - half + k
+                y, x = iy - half + t, ix - half + k
                 if (x - xs[s]) ** 2 + (y - ys[s]) ** 2 > radius * radius:
                     continue
                 if weight[y, x] <= 0:
                     whole = False
                     continue
-                f = planes[0, l, k]
+                f = planes[0, t, k]
                 ff += weight[y, x] * f * f
                 fd += weight[y, x] * f * data[y, x]
         if whole and ff > 0:

@@ -91,9 +91,9 @@ def star_image(grid, step, dx, dy, half, out):
     spline_weights(-dy * step - ny, wy[0], wy[1], wy[2])
     planes = out.shape[0]
     row = np.empty((3, 4, size))
-    for l in range(size):
+    for t in range(size):
         for a in range(4):
-            j = c + (l - half) * step + ny - 1 + a
+            j = c + (t - half) * step + ny - 1 + a
             for k in range(size):
                 i = c + (k - half) * step + nx - 1
                 g0, g1, g2, g3 = grid[j, i], grid[j, i + 1], grid[j, i + 2], grid[j, i + 3]
@@ -106,20 +106,20 @@ def star_image(grid, step, dx, dy, half, out):
             value = 0.0
             for a in range(4):
                 value += wy[0, a] * row[0, a, k]
-            out[0, l, k] = value
+            out[0, t, k] = value
             if planes > 1:
                 along_x = 0.0
                 along_y = 0.0
                 for a in range(4):
                     along_x += wy[0, a] * row[1, a, k]
                     along_y += wy[1, a] * row[0, a, k]
-                out[1, l, k] = -step * along_x
-                out[2, l, k] = -step * along_y
+                out[1, t, k] = -step * along_x
+                out[2, t, k] = -step * along_y
             if planes > 3:
                 bend = 0.0
                 for a in range(4):
                     bend += wy[0, a] * row[2, a, k] + wy[2, a] * row[0, a, k]
-                out[3, l, k] = step * step * bend
+                out[3, t, k] = step * step * bend
 
 
 @njit(nogil=True, cache=True)
@@ -243,18 +243,18 @@ def gather(residual, weight, stars, errors, step, frame, sums, matrices):
     for s in range(n):
         terms(stars[s, 0], stars[s, 1], frame, phi)
         flux = stars[s, 4]
-        for l in range(size):
-            v = (l - half - stars[s, 3]) * step + c
+        for t in range(size):
+            v = (t - half - stars[s, 3]) * step + c
             j = int(np.floor(v))
             for k in range(size):
-                if weight[s, l, k] <= 0:
+                if weight[s, t, k] <= 0:
                     continue
                 u = (k - half - stars[s, 2]) * step + c
                 i = int(np.floor(u))
                 if i < 0 or j < 0 or i + 1 >= g or j + 1 >= g:
                     continue
-                w = flux * flux / (1.0 / weight[s, l, k] + errors[s, l, k])
-                r = residual[s, l, k] / flux
+                w = flux * flux / (1.0 / weight[s, t, k] + errors[s, t, k])
+                r = residual[s, t, k] / flux
                 for b in range(2):
                     for a in range(2):
                         share = w * abs(1 - a - (u - i)) * abs(1 - b - (v - j))
@@ -289,11 +289,11 @@ def refit(images, weight, cube, step, frame, stars, core, limits, residual, erro
             flux = stars[s, 4]
             chi2 = 0.0
             used = 0
-            for l in range(size):
+            for t in range(size):
                 for k in range(size):
-                    if weight[s, l, k] <= 0:
+                    if weight[s, t, k] <= 0:
                         continue
-                    off = (k - half - stars[s, 2]) ** 2 + (l - half - stars[s, 3]) ** 2
+                    off = (k - half - stars[s, 2]) ** 2 + (t - half - stars[s, 3]) ** 2
                     if off > core * core:
                         continue
                     model = flux * planes[0, l, k]
@@ -303,6 +303,13 @@ def refit(images, weight, cube, step, frame, stars, core, limits, residual, erro
                         planes[0, l, k],
                         flux * planes[1, l, k],
                         flux * planes[2, l, k],
+                    model = flux * planes[0, t, k]
+                    w = 1.0 / (1.0 / weight[s, t, k] + (limits[0] * model) ** 2)
+                    d = images[s, t, k] - model
+                    g[0], g[1], g[2] = (
+                        planes[0, t, k],
+                        flux * planes[1, t, k],
+                        flux * planes[2, t, k],
                     )
                     chi2 += w * d * d
                     used += 1
@@ -329,14 +336,14 @@ def refit(images, weight, cube, step, frame, stars, core, limits, residual, erro
             residual[s] = 0
             continue
         star_image(grid, step, stars[s, 2], stars[s, 3], half, planes)
-        for l in range(size):
+        for t in range(size):
             for k in range(size):
-                model = stars[s, 4] * planes[0, l, k]
+                model = stars[s, 4] * planes[0, t, k]
                 variance = (limits[0] * model) ** 2
-                d = images[s, l, k] - model
-                residual[s, l, k] = d
-                errors[s, l, k] = variance
-                w = weight[s, l, k]
-                good[s, l, k] = w
+                d = images[s, t, k] - model
+                residual[s, t, k] = d
+                errors[s, t, k] = variance
+                w = weight[s, t, k]
+                good[s, t, k] = w
                 if w > 0 and d * d > limits[1] ** 2 * (1.0 / w + 4.0 * variance):
-                    good[s, l, k] = 0
+                    good[s, t, k] = 0

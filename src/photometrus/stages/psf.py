@@ -317,6 +317,23 @@ def residual_rms(images: Images, cube: Array, geometry: Geometry) -> float:
     # Weighted as if every pixel's error were the same fraction of its brightness.
     usual = np.median(excess / model2) if len(model2) else 0.0
     return float(MODEL_ERROR * np.sqrt(max(usual, 0.0) / 0.4549))
+    """How wrong the PSF is in the brightest stars' cores, as a fraction, noise taken out.
+
+    sum d^2 - s^2 / weight over sum model^2, with s^2 the scatter of a pixel in units of its weight
+    where the model is less than the noise.
+    """
+    bright = np.argsort(-images.stars[:, 4], kind="stable")[: max(len(images.stars) // 10, 5)]
+    left = residuals(images.part(bright), cube, geometry)
+    good = left.weight > 0
+    model2 = left.errors / MODEL_ERROR**2
+    pull2 = left.data.astype(float) ** 2 * left.weight
+    faint = good & (model2 * left.weight < 1)
+    scatter = np.median(pull2[faint]) / 0.4549 if np.count_nonzero(faint) > 50 else 1.0
+    core = good & (model2 > 0.01 * model2.max(axis=(1, 2), keepdims=True))
+    if not core.any():
+        return 0.0
+    excess = left.data[core].astype(float) ** 2 - scatter / left.weight[core]
+    return float(np.sqrt(max(np.sum(excess) / np.sum(model2[core]), 0.0)))
 
 
 def without_stars(

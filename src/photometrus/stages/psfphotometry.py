@@ -46,7 +46,8 @@ SPREAD_SCALE = 1 / 16
 class PsfPhotometryConfig:
     """What may be tuned in PSF photometry."""
 
-    radius_fwhm: float = 1.5  # of the pixels that are fitted
+    radius_fwhm: tuple[float, float] = (1.5, 2.75)  # of the pixels fitted: faint, bright stars
+    bright_snr: float = 100.0  # from here on a star's radius is the larger one
     link_fwhm: float = 1.5  # stars closer than this are fitted together
     max_group: int = 12  # stars
     sweeps: int = 5  # over all groups
@@ -144,8 +145,9 @@ def fit_stars(
     stars[:, X] = stars[:, X0] = x
     stars[:, Y] = stars[:, Y0] = y
     stars[:, HOLD] = 1 / (config.hold_fwhm * psf.fwhm_pix) ** 2
-    radius = max(config.radius_fwhm * psf.fwhm_pix, 2.0)
-    stars[:, RADIUS] = np.minimum(radius + blind_radius(weight, x, y, psf.half), psf.half - 1)
+    radius = max(config.radius_fwhm[0] * psf.fwhm_pix, 2.0)
+    blind = blind_radius(weight, x, y, psf.half)
+    stars[:, RADIUS] = np.minimum(radius + blind, psf.half - 1)
     stars[:, DRAWN] = np.floor(stars[:, RADIUS]) + 1
     light = brightness(data, x, y)
     group = friends(x, y, config.link_fwhm * psf.fwhm_pix, config.max_group)
@@ -178,6 +180,11 @@ def fit_stars(
     for sweep in range(config.sweeps):
         for colour in tiles:
             list(each(step, colour))
+        if sweep == 0:
+            area = psf.noise_area(psf.frame[0], psf.frame[1])
+            snr = stars[:, FLUX] / (noise * np.sqrt(area))
+            radius = np.interp(snr, (0, config.bright_snr), config.radius_fwhm) * psf.fwhm_pix
+            stars[:, RADIUS] = np.minimum(np.maximum(radius, 2.0) + blind, psf.half - 1)
         if sweep == 1:
             level = between_stars(left, weight, config.mesh_fwhm * psf.fwhm_pix)
             data -= level
@@ -220,7 +227,7 @@ def brightness(data: Image, x: Array, y: Array) -> Array:
 
 
 def mean_profile(psf: Psf) -> Array:
-    """The PSF's mean brightness at distances of 0, 1, 2 ... `half` pixels, in the image's middle."""
+    """The PSF's mean brightness at 0, 1, 2 ... `half` pixels from its middle."""
     image = psf.stamp(float(np.round(psf.frame[0])), float(np.round(psf.frame[1])))
     axis = np.arange(-psf.half, psf.half + 1)
     distance = np.floor(np.hypot(axis[:, None], axis[None, :]) + 0.5).astype(int).ravel()
