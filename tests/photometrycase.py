@@ -66,7 +66,8 @@ def stars(n: int) -> Table:
     columns = {
         "ra_deg": random.uniform(201, 201.6, n), "dec_deg": random.uniform(-0.8, -0.2, n),
         "x": random.uniform(0, SHAPE[1], n), "y": random.uniform(0, SHAPE[0], n),
-        "mag": mag, "mag_err": error, "instrumental": mag - ZERO_POINT, "color": color,
+        "mag": mag, "mag_err": error, "expected": mag - residual,
+        "instrumental": mag - residual - ZERO_POINT, "color": color,
         "residual": residual, "used": used, "reason": reason,
     }  # fmt: skip
     return Table(columns)

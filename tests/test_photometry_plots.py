@@ -11,7 +11,7 @@ from matplotlib.text import Text
 
 import photometrycase
 from photometrus.evidence import Map
-from photometrus.photometry_evidence import Depth, PsfEvidence, Stamp
+from photometrus.photometry_evidence import Depth, PsfEvidence, Stamp, gather_psf
 from photometrus.plots.photometry.chipmaps import draw_residual_map
 from photometrus.plots.photometry.faint import MANY, draw_completeness
 from photometrus.plots.photometry.numbers import number, signed, within
@@ -46,7 +46,6 @@ def long_names():
 CASES = {
     "usual": lambda: evidence(notes=(NOTE,)),
     "crowded": lambda: evidence(6000, 40_000, notes=(NOTE, NOTE)),
-    "few stars": lambda: evidence(12, 200),
     "poor": photometrycase.poor,
     "not calibrated": photometrycase.uncalibrated,
     "long names": long_names,
@@ -110,6 +109,14 @@ def test_what_the_pages_say(tmp_path):
     without = words_of("calibration", photometrycase.uncalibrated(), tmp_path)
     assert "no zero point" in without
     assert any("2MASS did not answer" in text for text in without)
+
+
+def test_a_refused_zero_point_is_shown_with_the_reason(tmp_path):
+    refused = replace(evidence(notes=(NOTE,)), refusal="it is 1.4 mag from 24.1, at most 1.0")
+    words = words_of("calibration", refused, tmp_path)
+    assert "REFUSED: see the notes" in words
+    assert "zero point refused: it is 1.4 mag from 24.1, at most 1.0" in words
+    assert "REFUSED: see the notes" not in words_of("calibration", evidence(), tmp_path)
 
 
 def test_a_slope_is_called_one(tmp_path):
@@ -209,7 +216,7 @@ def test_histogram_and_gaussian_have_the_same_area(panel):
 
 
 def test_means_over_the_chip(panel):
-    """The left half is 20 mmag too faint, the right half too bright."""
+    """The left half is 20 mmag too bright, the right half too faint."""
     one = calibration(2000)
     one.stars["residual"] = np.where(one.stars["x"] < (SHAPE[1] - 1) / 2, 0.02, -0.02)
     draw_residual_map(panel, one, SHAPE)
@@ -255,6 +262,41 @@ def test_psf_residual_in_per_cent_of_the_peak(panel):
     percent = np.asarray(panel.images[0].get_array())
     np.testing.assert_allclose(percent, 100 * given.residual / peak)
     assert panel.get_title(loc="left") == f"PSF residual: at most {np.abs(percent).max():.1f} %"
+
+
+class RoundStar:
+    """A PSF that is the same everywhere, for stars in the middle of pixels."""
+
+    half, fwhm_pix = 15, 4.0
+    stars = Table({"x": [50.0, 120.0, 150.0, 3.0], "y": [60.0, 61.0, 150.0, 3.0],
+                   "flux": [1e3, 2e3, 5e3, 1e9]})  # fmt: skip
+
+    def stamp(self, x, y, half=None):
+        return photometrycase.moffat(4.0, side=2 * (self.half if half is None else half) + 1)
+
+    def shape_at(self, x, y):
+        return 4.0 + 0.01 * x, 0.001 * y, 30.0
+
+
+def test_evidence_of_a_psf():
+    """The stars are wider than the model; one that is cut by the edge does not count."""
+    psf = RoundStar()
+    true = photometrycase.moffat(4.4)
+    data = np.zeros((200, 180))
+    for x, y, flux in psf.stars[:3].iterrows():
+        data[int(y) - 15 : int(y) + 16, int(x) - 15 : int(x) + 16] += flux * true
+    found = gather_psf(psf, data, 0.5)
+    np.testing.assert_allclose(found.residual, true - psf.stamp(0, 0), atol=1e-12)
+    assert found.n_stars == 4
+    assert found.stamps[0].values.shape == (31, 31)
+    assert [(round(one.x, 2), round(one.y, 2)) for one in found.stamps[1:4]] == [
+        (89.5, 33.17), (149.17, 33.17), (29.83, 99.5),
+    ]  # fmt: skip
+    assert found.fwhm_arcsec.values.shape == (10, 9)
+    # The middle of the first of the cells of 20 pixels is at 9.5.
+    np.testing.assert_allclose(found.fwhm_arcsec.values[:, 1], 0.5 * (4.0 + 0.295))
+    np.testing.assert_allclose(found.ellipticity.values[2], 0.0495)
+    assert gather_psf(psf, data[:20, :20], 0.5).residual is None
 
 
 # ---------------------------------------------------------------- completeness

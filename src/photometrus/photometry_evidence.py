@@ -5,13 +5,21 @@ Magnitudes are in `PhotometryEvidence.system`, positions in pixels of the stack 
 """
 
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+import numpy as np
 from astropy.table import Table
 
 from photometrus.evidence import Map
 from photometrus.frame import Image
 
 NAN = float("nan")
+PLACES = (1 / 6, 1 / 2, 5 / 6)
+"""Where the PSF is shown, in units of the stack's sides."""
+SHAPE_CELLS = 10
+"""Cells along the longer side in which its shape is told."""
+STAMP_FWHM = 4.0
+"""Half width of its picture."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +50,12 @@ class Calibration:
     n_stars: int
     """That were used."""
     stars: Table
-    """Of all that were matched: x, y; mag, mag_err (the catalogue's, in the stack's band),
-    color (mag, NaN where not known); residual (magnitude from the stack less the catalogue's, all
-    terms applied); used; reason (why not used; what follows a colon is for one star)."""
+    """Of all that were matched: x, y; mag, mag_err (the catalogue's); expected (mean of the
+    catalogue's and the stack's magnitude by their errors: residuals do not follow its noise); color
+    (mag, NaN where not known); residual (catalogue less stack, all terms applied); used; reason
+    (why not used; what follows a colon is for one star)."""
     trend: Line | None = None
-    """Of the residuals of used stars with magnitude."""
+    """Of the residuals of used stars with `expected`."""
     color_term: Line | None = None
     color: str = ""
     """Name of the colour: J − H."""
@@ -86,7 +95,7 @@ class PsfEvidence:
     stamps: list[Stamp]
     """At 3 x 3 places, in any order."""
     residual: Image | None
-    """Mean of star less model over stars of the stack, each of flux 1; None when not known."""
+    """Star less model, the median of stars of the stack, each of flux 1; None when not known."""
     n_stars: int
     """That the model was fitted to."""
     fwhm_arcsec: Map
@@ -94,6 +103,62 @@ class PsfEvidence:
     """1 - b/a."""
     angle_deg: Map
     """Of the long axis, counter-clockwise from +x; in the cells of `ellipticity`."""
+
+
+class PointSpread(Protocol):
+    """A PSF that may vary over the stack."""
+
+    @property
+    def half(self) -> int:
+        """Largest half width of a stamp, pixels."""
+
+    @property
+    def fwhm_pix(self) -> float:
+        """In the middle of the stack."""
+
+    @property
+    def stars(self) -> Table:
+        """That it was fitted to: x, y, flux (ADU)."""
+
+    def stamp(self, x: float, y: float, half: int | None = None) -> Any:
+        """A star of flux 1; its middle pixel is the one that x, y lie in."""
+
+    def shape_at(self, x: float, y: float) -> tuple[float, float, float]:
+        """FWHM (pix), 1 - b/a, angle of the long axis (deg, ccw from +x)."""
+
+
+def gather_psf(psf: PointSpread, data: Image, scale_arcsec: float) -> PsfEvidence:
+    """The PSF where it is shown, its shape over the stack, and what it leaves of its own stars.
+
+    data : float32 (ny, nx), ADU, background subtracted
+    scale_arcsec : of a pixel
+    """
+    ny, nx = data.shape
+    half = min(psf.half, int(np.ceil(STAMP_FWHM * psf.fwhm_pix)))
+    places = [(fx * (nx - 1), fy * (ny - 1)) for fy in PLACES for fx in PLACES]
+    side = -(-max(ny, nx) // SHAPE_CELLS)
+    rows, columns = (np.arange(0, n, side) + (side - 1) / 2 for n in (ny, nx))
+    shapes = np.array([[psf.shape_at(x, y) for x in columns] for y in rows])
+    return PsfEvidence(
+        stamps=[Stamp(x, y, psf.stamp(x, y, half)) for x, y in places],
+        residual=_residual(psf, data, half),
+        n_stars=len(psf.stars),
+        fwhm_arcsec=Map(shapes[..., 0] * scale_arcsec, side),
+        ellipticity=Map(shapes[..., 1], side),
+        angle_deg=Map(shapes[..., 2], side),
+    )
+
+
+def _residual(psf: PointSpread, data: Image, half: int) -> Image | None:
+    """Star less model of flux 1; the median, so that the stars' neighbours do not enter."""
+    ny, nx = data.shape
+    left = []
+    for x, y, flux in psf.stars.iterrows("x", "y", "flux") if len(psf.stars) else ():
+        i, j = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
+        if half <= i < nx - half and half <= j < ny - half and flux > 0:
+            cut = data[j - half : j + half + 1, i - half : i + half + 1]
+            left.append(cut / flux - psf.stamp(x, y, half))
+    return np.median(left, axis=0) if left else None
 
 
 @dataclass(frozen=True)
@@ -121,8 +186,9 @@ class PhotometryEvidence:
     """Of all sources: mag_psf, mag_psf_err, stellarity (0 galaxy to 1 star), flags."""
     depth: Depth
     calibration: Calibration | None = None
+    """None when nothing could be fitted."""
     refusal: str = ""
-    """Why there is no calibration."""
+    """Why there is no calibration, or why it cannot be trusted."""
     psf: PsfEvidence | None = None
     target: Place | None = None
     notes: list[str] = field(default_factory=list)

@@ -49,7 +49,7 @@ def draw_residual_map(axes: Axes, calibration: Calibration, shape: Shape) -> Non
         norm = _about_zero(mmag)
         image = axes.scatter(x, y, 30, mmag, cmap=DIFFERENCES, norm=norm, edgecolor=INK,
                              linewidth=0.4)  # fmt: skip
-        rms, words = np.sqrt(np.mean(mmag**2)), "mmag, star by star"
+        rms, words = np.sqrt(np.mean(mmag**2)), "catalogue − stack, mmag, star by star"
         axes.set_aspect("equal")
     else:
         means, error = _cell_means(x, y, mmag, shape, n)
@@ -58,7 +58,7 @@ def draw_residual_map(axes: Axes, calibration: Calibration, shape: Shape) -> Non
                             extent=(-0.5, nx - 0.5, -0.5, ny - 0.5))  # fmt: skip
         axes.plot(x, y, ".", color=INK, markersize=1.2, alpha=0.5, markeredgewidth=0)
         rms = np.sqrt(np.nanmean(means**2))
-        words = f"means of {n} × {n} cells, each ± {error:.0f} mmag"
+        words = f"catalogue − stack, {n} × {n} means, each ± {error:.0f} mmag"
     color_bar(axes, image, extend="both")
     _pixels(axes, shape)
     head(axes, f"{title}: rms {rms:.0f} mmag", words)

@@ -74,12 +74,13 @@ def compose_calibration(figure: Figure, evidence: PhotometryEvidence) -> None:
     _draw_frame(figure, evidence, "Photometric calibration")
     calibration = evidence.calibration
     if calibration is None:
-        _draw_tiles(figure, [("no zero point", "magnitudes are instrumental", 4.0)])
-        axes = place(figure, LEFT, ROWS[0], RIGHT - LEFT, HEIGHT)
         why = evidence.refusal or "no reference catalogue"
+        _draw_tiles(figure, [("no zero point", "magnitudes are instrumental", 4.0)], VERMILLION)
+        axes = place(figure, LEFT, ROWS[0], RIGHT - LEFT, HEIGHT)
         say_nothing_known(axes, "Not calibrated", textwrap.fill(why, 110))
         return
-    _draw_tiles(figure, list(_calibration_tiles(calibration, evidence)))
+    color = VERMILLION if evidence.refusal else INK
+    _draw_tiles(figure, list(_calibration_tiles(calibration, evidence)), color)
     draw_legend(place(figure, LEFT, 1.24, RIGHT - LEFT, 0.14), calibration.stars)
     first = [place(figure, left, ROWS[0], WIDTH, HEIGHT) for left in COLUMNS]
     second = [
@@ -139,7 +140,8 @@ def _with_short_names(evidence: PhotometryEvidence) -> PhotometryEvidence:
 
 def _calibration_tiles(one: Calibration, evidence: PhotometryEvidence) -> Iterator[Tile]:
     value = within(one.zero_point, one.err_stat, one.err_sys, digits=3)
-    yield value, f"zero point, {evidence.system} mag: ± statistical ± systematic", 3.4
+    words = f"zero point, {evidence.system} mag: ± statistical ± systematic"
+    yield value, "REFUSED: see the notes" if evidence.refusal else words, 3.4
     yield f"{one.n_stars} of {len(one.stars)}", f"{one.survey} stars used", 2.0
     yield number(one.scatter, 3), "scatter of a star (mag)", 1.6
     line = one.trend
@@ -169,15 +171,20 @@ def _depth_tiles(evidence: PhotometryEvidence) -> Iterator[Tile]:
     yield number(fwhm, 2, "″"), "FWHM of the PSF", 1.6
 
 
-def _draw_tiles(figure: Figure, tiles: list[Tile]) -> None:
-    """Large numbers side by side, and what they are below them."""
+def _draw_tiles(figure: Figure, tiles: list[Tile], color: str = INK) -> None:
+    """Large numbers side by side, and what they are below them.
+
+    color : of the first, that says how it ended
+    """
     left = LEFT
     for value, words, width in tiles:
         axes = place(figure, left, 0.66, width, 0.5)
         axes.set_axis_off()
-        axes.text(0, 0.64, value, fontsize=12, fontweight="bold", va="center_baseline")
+        axes.text(0, 0.64, value, fontsize=12, fontweight="bold", va="center_baseline",
+                  color=color)  # fmt: skip
         axes.text(0, 0.2, words, fontsize=6.5, color=FAINT, va="center_baseline")
         left += width
+        color = INK
 
 
 def _draw_frame(figure: Figure, evidence: PhotometryEvidence, title: str) -> None:
@@ -192,8 +199,11 @@ def _draw_frame(figure: Figure, evidence: PhotometryEvidence, title: str) -> Non
         figure.add_artist(Line2D((left, right), (y, y), color=color, linewidth=line_width))
     foot = f"photometrus {__version__}"
     figure.text(right, 0.1 / height, foot, fontsize=5.5, color=FAINT, ha="right")
-    if evidence.notes:
+    notes = list(evidence.notes)
+    if evidence.calibration is not None and evidence.refusal:
+        notes.insert(0, f"zero point refused: {evidence.refusal}")
+    if notes:
         axes = place(figure, LEFT, NOTES_TOP, RIGHT - LEFT, NOTES_HEIGHT)
         ruler = Ruler(axes, NOTES_LETTERS, ELSEWHERE)
         ruler.heading("Notes")
-        ruler.paragraphs([("–", note) for note in evidence.notes], VERMILLION)
+        ruler.paragraphs([("–", note) for note in notes], VERMILLION)

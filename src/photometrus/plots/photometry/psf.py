@@ -75,7 +75,7 @@ def _widths(psf: PsfEvidence) -> Iterator[tuple[float, float, float]]:
 
 
 def draw_residual(axes: Axes, psf: PsfEvidence) -> None:
-    """What is left of a star on the mean."""
+    """What is left of a typical star."""
     if psf.residual is None or not psf.stamps:
         say_nothing_known(axes, "PSF residual", "no star was subtracted")
         return
@@ -91,4 +91,4 @@ def draw_residual(axes: Axes, psf: PsfEvidence) -> None:
     axes.locator_params(nbins=5)
     axes.set_xlabel("x, y from the star (pixel)")
     title = f"PSF residual: at most {most:.1f} %"
-    head(axes, title, "of the peak; mean of star − model, %")
+    head(axes, title, "of the peak; median of star − model, %")

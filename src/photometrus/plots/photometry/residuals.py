@@ -27,7 +27,7 @@ def draw_comparison(axes: Axes, calibration: Calibration, band: str) -> None:
     """Calibrated magnitudes against the catalogue's, with the line on which they are equal."""
     stars = calibration.stars
     mag = column(stars, "mag")
-    calibrated = mag + column(stars, "residual")
+    calibrated = mag - column(stars, "residual")
     ends = _ends(mag)
     draw_stars(axes, stars, mag, calibrated, ends)
     axes.plot(ends, ends, color=INK, linewidth=0.7, zorder=1)
@@ -48,15 +48,15 @@ def draw_comparison(axes: Axes, calibration: Calibration, band: str) -> None:
 def draw_trend(axes: Axes, calibration: Calibration, band: str) -> None:
     """Residuals with magnitude: stars, medians in bins, the straight line."""
     stars = calibration.stars
-    mag, residual = column(stars, "mag"), column(stars, "residual")
+    mag, residual = column(stars, "expected"), column(stars, "residual")
     used = np.asarray(stars["used"], bool)
     _errors(axes, mag[used], residual[used], column(stars, "mag_err")[used])
     draw_stars(axes, stars, mag, residual, _limits(calibration, residual[used]))
     _medians(axes, mag[used], residual[used])
     axes.set_xlim(_ends(mag))
     _zero(axes)
-    axes.set_xlabel(f"{band}, {calibration.survey} (mag)")
-    axes.set_ylabel("stack − catalogue (mag)")
+    axes.set_xlabel(f"{band}, mean of stack and catalogue by their errors (mag)")
+    axes.set_ylabel("catalogue − stack (mag)")
     line = calibration.trend
     if line is None:
         head(axes, "Residuals with magnitude", "too few stars for a slope")
@@ -80,7 +80,7 @@ def draw_color(axes: Axes, calibration: Calibration) -> None:
     if not np.isfinite(color).any():
         say_nothing_known(axes, "No colour term", "the stars' colours are not known")
         return
-    needed = -column(stars, "residual")
+    needed = column(stars, "residual")
     if line is not None:
         needed = needed + line.slope * (color - line.pivot)
     used = np.asarray(stars["used"], bool)
@@ -106,7 +106,7 @@ def draw_color(axes: Axes, calibration: Calibration) -> None:
 def draw_zero_point(axes: Axes, calibration: Calibration) -> None:
     """The zero point of each used star, and a Gaussian as wide as their scatter is said to be."""
     used = np.asarray(calibration.stars["used"], bool)
-    values = calibration.zero_point - finite(column(calibration.stars, "residual")[used])
+    values = calibration.zero_point + finite(column(calibration.stars, "residual")[used])
     middle, width = calibration.zero_point, calibration.scatter
     errors = finite(np.array([calibration.err_stat, calibration.err_sys]))
     total = float(np.sqrt(np.sum(errors**2)))
