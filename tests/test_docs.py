@@ -28,7 +28,7 @@ from photometrus.wcs import pointing_wcs, tpv_cards
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
-WRITERS = ["io/fitsfile.py", "intermediate.py", "stackfiles.py", "chip.py", "flats.py", "wcs.py",
+WRITERS = ["io/fitsfile.py", "intermediate.py", "stackfiles.py", "chip/files.py", "flats.py", "wcs.py",
            "steps/pixels.py", "steps/fields.py"]  # fmt: skip
 """Modules that write FITS keywords."""
 KEYWORD = re.compile(r"[A-Z][A-Z0-9_-]{2,7}")
