@@ -28,8 +28,8 @@ from photometrus.wcs import pointing_wcs, tpv_cards
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
-WRITERS = ["io/fitsfile.py", "intermediate.py", "stackfiles.py", "chip.py", "flats.py", "wcs.py",
-           "steps/pixels.py", "steps/fields.py"]  # fmt: skip
+WRITERS = ["io/fitsfile.py", "intermediate.py", "stackfiles.py", "chip/files.py", "flats.py",
+           "wcs.py", "steps/pixels.py", "steps/fields.py"]  # fmt: skip
 """Modules that write FITS keywords."""
 KEYWORD = re.compile(r"[A-Z][A-Z0-9_-]{2,7}")
 GENERAL = {option.name for option in COMMON}
@@ -202,9 +202,11 @@ def test_every_key_of_the_record_is_told():
     source = (ROOT / "src/photometrus/pipeline.py").read_text(encoding="utf-8")
     record = source[source.index("def _write_record") :]
     real |= set(re.findall(r'^ {8}"(\w+)":', record, flags=re.M)) - {"chips"}
-    chip = (ROOT / "src/photometrus/chip.py").read_text(encoding="utf-8")
-    numbers = chip[chip.index("def numbers") : chip.index("def layer(")]
-    real |= set(re.findall(r'^ {12}"(\w+)":', numbers, flags=re.M))
+    folder = ROOT / "src/photometrus/chip"
+    rooms = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.py")}
+    numbers = rooms["judgement"].split("def numbers")[1]
+    real |= set(re.findall(r'^ {8}"(\w+)":', numbers, flags=re.M))
+    chip = "".join(rooms.values())
     real |= set(re.findall(r'(?:numbers|measured)\["(\w+)"\] =', chip))
     real |= {f"flagged_{flag.name.lower()}" for flag in Bad if flag is not Bad.EDGE}
     assert real <= told, sorted(real - told)

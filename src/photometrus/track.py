@@ -13,6 +13,7 @@ from photometrus.frame import Bad, Flags, Frame, Image
 from photometrus.instrument import GAIN_E_PER_ADU
 from photometrus.optics import FieldFit
 from photometrus.stages.background import Background, Mask, flat_background
+from photometrus.stages.coadd import Layer
 from photometrus.stages.detrend import CalibratedPixels
 from photometrus.stages.placement import Placement
 from photometrus.stages.sky import Sky, no_mask
@@ -101,6 +102,20 @@ class Track:
         self.background.subtract(data, self.sky.image, y0)
         self.sky.give_back(data, bad, self.mask, y0)
         return data, bad
+
+    def layer(self) -> Layer:
+        """The frame as a layer of a stack: sky subtracted while it is read; inverse variance.
+
+        Sky photons set the variance: dividing by the response f multiplies it by 1/f.
+        """
+        response = self.pixels.flat.response
+        inverse = np.float32(1.0 / self.noise**2)
+
+        def rows(y0: int, y1: int) -> tuple[Image, Any, Image]:
+            data, bad = self.without_sky(y0, y1)
+            return data, bad, response[y0:y1] * inverse
+
+        return Layer(rows, self.pixels.shape, self.frame.wcs, self.flux_factor)
 
     @property
     def pixels(self) -> CalibratedPixels:

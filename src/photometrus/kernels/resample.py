@@ -58,7 +58,15 @@ def row_of_nodes(map_x, map_y, row, line_x, line_y):
         line_y[i] = (1 - v) * map_y[j, i] + v * map_y[j + 1, i]
 
 
-@njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp", "afn", "reassoc"})
+HALF = PHASES // 2
+FAST = {"contract", "nsz", "arcp", "afn", "reassoc"}
+BLOCK = 32
+"""Pixels that are worked on at once."""
+SHORT = 10
+"""Where runs of one integer shift are shorter, in the mean, it is faster to go pixel by pixel."""
+
+
+@njit(nogil=True, cache=True)
 def lanczos_rows(
     data, bad, weight, y_first, map_x, map_y, step, row0, table, max_bad, out, out_w, flags
 ):
@@ -74,41 +82,187 @@ def lanczos_rows(
     max_bad : a value is dropped when taps whose weights sum to more than this are bad
     out, out_w : float32 (rows, nx_out); weight 0 where there is no value
     flags : uint8 (rows, nx_out); those of the nearest pixel are added
+
+    A frame that is hardly turned has long runs of pixels with one integer shift, along which the
+    taps are neighbours in memory; a mirrored one has them from right to left.
     """
+    nx_out = out.shape[1]
+    line_x = np.empty(map_x.shape[1], np.float64)
+    line_y = np.empty(map_x.shape[1], np.float64)
+    # Of each output pixel of a row: the pixel at or below it, and the phase beyond that.
+    first_x = np.empty(nx_out, np.int32)
+    first_y = np.empty(nx_out, np.int32)
+    phase_x = np.empty(nx_out, np.uint32)
+    phase_y = np.empty(nx_out, np.uint32)
+    taps_x = np.zeros((TAPS, nx_out + BLOCK), np.float32)
+    taps_y = np.zeros((TAPS, nx_out + BLOCK), np.float32)
+    value = np.empty(nx_out + BLOCK, np.float32)
+    touched = np.empty(nx_out + BLOCK, np.uint8)
+    middle = map_x.shape[0] // 2
+    mirrored = map_x[middle, -1] < map_x[middle, 0]
+    for r in range(out.shape[0]):
+        out[r] = 0
+        out_w[r] = 0
+        row_of_nodes(map_x, map_y, (row0 + r) / step, line_x, line_y)
+        if mirrored:
+            _phases(
+                line_x, line_y, step,
+                first_x[::-1], first_y[::-1], phase_x[::-1], phase_y[::-1],
+            )  # fmt: skip
+            _row(
+                data, bad, weight, first_x, first_y, y_first, phase_x, phase_y, table,
+                taps_x, taps_y, value, touched, max_bad,
+                out[r, ::-1], out_w[r, ::-1], flags[r, ::-1],
+            )  # fmt: skip
+        else:
+            _phases(line_x, line_y, step, first_x, first_y, phase_x, phase_y)
+            _row(
+                data, bad, weight, first_x, first_y, y_first, phase_x, phase_y, table,
+                taps_x, taps_y, value, touched, max_bad, out[r], out_w[r], flags[r],
+            )  # fmt: skip
+
+
+@njit(nogil=True, cache=True)
+def _phases(line_x, line_y, step, first_x, first_y, phase_x, phase_y):
+    """Places of a row's pixels between its nodes: the pixel below, and the phase of the table.
+
+    What is far outside the frame becomes a place just outside.
+    """
+    nx = first_x.size
+    scale = 1.0 / step
+    for i in range((nx + step - 1) // step):
+        slope_x = (line_x[i + 1] - line_x[i]) * scale
+        slope_y = (line_y[i + 1] - line_y[i]) * scale
+        start = i * step
+        for k in range(min(step, nx - start)):
+            px = min(max(line_x[i] + slope_x * k, -9.0), 1e6)
+            py = min(max(line_y[i] + slope_y * k, -9.0), 1e6)
+            floor_x = np.floor(px)
+            floor_y = np.floor(py)
+            first_x[start + k] = np.int32(floor_x)
+            first_y[start + k] = np.int32(floor_y)
+            phase_x[start + k] = np.uint32((px - floor_x) * PHASES + 0.5)
+            phase_y[start + k] = np.uint32((py - floor_y) * PHASES + 0.5)
+
+
+@njit(nogil=True, cache=True)
+def _row(
+    data, bad, weight, first_x, first_y, y_first, phase_x, phase_y, table,
+    taps_x, taps_y, value, touched, max_bad, out, out_w, flags,
+):  # fmt: skip
+    """One row, run by run; `taps_x`, `taps_y`, `value` and `touched` are room to work in."""
     h, nx_in = data.shape
-    rows, nx_out = out.shape
-    for r in range(rows):
-        for x in range(nx_out):
-            px, py = _at(map_x, map_y, (row0 + r) / step, x / step)
-            out[r, x] = 0
-            out_w[r, x] = 0
-            ix = int(np.floor(px))
-            iy = int(np.floor(py)) - y_first
-            if ix < 2 or iy < 2 or ix + 3 >= nx_in or iy + 3 >= h:
-                continue
-            wx = table[int((px - np.floor(px)) * PHASES + 0.5)]
-            wy = table[int((py - np.floor(py)) * PHASES + 0.5)]
-            total = np.float32(0)
-            n_bad = 0
-            nx = ix + (px - ix >= 0.5)
-            ny = iy + (py - np.floor(py) >= 0.5)
-            flags[r, x] |= bad[ny, nx]
-            for b in range(TAPS):
-                line = np.float32(0)
+    n = first_x.size
+    begin = 0
+    n_runs = 0
+    for x in range(1, n):
+        n_runs += first_x[x] - first_x[x - 1] != 1 or first_y[x] != first_y[x - 1]
+    in_runs = n > SHORT * n_runs
+    while begin < n:
+        shift = first_x[begin] - begin
+        iy = first_y[begin] - y_first
+        end = begin + 1
+        while end < n and first_x[end] - end == shift and first_y[end] == first_y[begin]:
+            end += 1
+        # The part of the run whose taps are all in the frame.
+        low = max(begin, 2 - shift)
+        high = min(end, nx_in - 3 - shift)
+        begin = end
+        if iy < 2 or iy + 3 >= h or low >= high:
+            continue
+        if in_runs and high + BLOCK + shift + 3 <= nx_in:
+            for x in range(low, high):
                 for a in range(TAPS):
-                    line += wx[a] * data[iy - 2 + b, ix - 2 + a]
-                    n_bad += bad[iy - 2 + b, ix - 2 + a] != 0
-                total += wy[b] * line
-            if n_bad > 0:
-                heavy = np.float32(0)
-                for b in range(TAPS):
-                    for a in range(TAPS):
-                        if bad[iy - 2 + b, ix - 2 + a] != 0:
-                            heavy += abs(wx[a] * wy[b])
-                if heavy > max_bad:
-                    continue
-            out[r, x] = total
-            out_w[r, x] = weight[ny, nx]
+                    taps_x[a, x] = table[phase_x[x], a]
+                    taps_y[a, x] = table[phase_y[x], a]
+            _tap_run(data, bad, taps_x, taps_y, low, high, shift, iy, value, touched)
+        else:
+            _tap_pixels(data, bad, table, phase_x, phase_y, low, high, shift, iy, value, touched)
+        # The nearest pixels, too, are neighbours: a run has a few stretches of them.
+        k = low
+        while k < high:
+            right = phase_x[k] >= HALF
+            up = phase_y[k] >= HALF
+            last = k + 1
+            while (
+                last < high and (phase_x[last] >= HALF) == right and (phase_y[last] >= HALF) == up
+            ):
+                last += 1
+            left = k + shift + right
+            for x in range(last - k):
+                out[k + x] = value[k + x]
+                out_w[k + x] = weight[iy + up, left + x]
+                flags[k + x] |= bad[iy + up, left + x]
+            k = last
+        for x in range(low, high):
+            if touched[x] != 0:
+                share = _bad_share(bad, table[phase_x[x]], table[phase_y[x]], x + shift - 2, iy - 2)
+                if share > max_bad:
+                    out[x] = 0
+                    out_w[x] = 0
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def _tap_run(data, bad, taps_x, taps_y, low, high, shift, iy, value, touched):
+    """Values of a run of pixels with one integer shift; and whether any of the 36 taps is bad.
+
+    In whole blocks: what is beyond the run's end is set, too, to anything.
+    """
+    n = (high - low + BLOCK - 1) // BLOCK * BLOCK
+    left = low + shift - 2
+    w0, w1, w2 = taps_x[0, low:][:n], taps_x[1, low:][:n], taps_x[2, low:][:n]
+    w3, w4, w5 = taps_x[3, low:][:n], taps_x[4, low:][:n], taps_x[5, low:][:n]
+    total = value[low:][:n]
+    some = touched[low:][:n]
+    total[:] = 0
+    some[:] = 0
+    for b in range(TAPS):
+        s = data[iy - 2 + b, left:][: n + TAPS - 1]
+        f = bad[iy - 2 + b, left:][: n + TAPS - 1]
+        v = taps_y[b, low:][:n]
+        for k in range(n):
+            total[k] += v[k] * (
+                w0[k] * s[k]
+                + w1[k] * s[k + 1]
+                + w2[k] * s[k + 2]
+                + w3[k] * s[k + 3]
+                + w4[k] * s[k + 4]
+                + w5[k] * s[k + 5]
+            )
+        for k in range(n):
+            some[k] |= f[k] | f[k + 1] | f[k + 2] | f[k + 3] | f[k + 4] | f[k + 5]
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def _tap_pixels(data, bad, table, phase_x, phase_y, low, high, shift, iy, value, touched):
+    """The same, pixel by pixel."""
+    for x in range(low, high):
+        left = np.uint64(x + shift - 2)
+        wx = table[phase_x[x]]
+        wy = table[phase_y[x]]
+        total = np.float32(0)
+        some = np.uint8(0)
+        for b in range(TAPS):
+            s = data[iy - 2 + b]
+            f = bad[iy - 2 + b]
+            line = np.float32(0)
+            for a in range(TAPS):
+                line += wx[a] * s[left + np.uint64(a)]
+                some |= f[left + np.uint64(a)]
+            total += wy[b] * line
+        value[x] = total
+        touched[x] = some
+
+
+@njit(nogil=True, cache=True)
+def _bad_share(bad, wx, wy, left, top):
+    """The weights, without their signs, of the taps of a pixel that are bad."""
+    heavy = np.float32(0)
+    for b in range(TAPS):
+        for a in range(TAPS):
+            if bad[top + b, left + a] != 0:
+                heavy += abs(wx[a] * wy[b])
+    return heavy
 
 
 @njit(nogil=True, cache=True)

@@ -1,0 +1,101 @@
+"""A chip's frames: opened, checked against each other, calibrated."""
+
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+
+from photometrus.chip.run import Run
+from photometrus.errors import FrameError, TooFewFrames
+from photometrus.frame import Frame
+from photometrus.instrument import BORDER_PIXELS
+from photometrus.io import fitsfile
+from photometrus.products import RampId
+from photometrus.selection import by_header
+from photometrus.stages import detrend
+from photometrus.stages.background import flat_background
+from photometrus.track import Track, Verdict
+from photometrus.wcs import pointing_wcs
+from photometrus.workers import try_each
+
+MAX_BAD_FRACTION = 0.5
+"""A frame with more unusable pixels is not a frame."""
+
+
+def open_frames(run: Run) -> list[Frame]:
+    """Handles on the ramps that can be read and belong together, in order of time."""
+    opened, lost = try_each(partial(open_frame, run), run.ramps, run.each)
+    run.lose((str(ramp), error) for ramp, error in lost)
+    frames = sorted((frame for _, frame in opened), key=lambda f: f.info.begin_mjd)
+    frames = take_by_header(run, frames)
+    shapes = Counter(frame.pixels.shape for frame in frames)
+    good: list[Frame] = []
+    for frame in frames:
+        ny, nx = frame.pixels.shape
+        usual = shapes.most_common(1)[0][0]
+        if (ny, nx) != usual:
+            run.lose([(frame.name, f"{nx} x {ny} pixels, the others {usual[1]} x {usual[0]}")])
+        elif good and frame.info.begin_mjd == good[-1].info.begin_mjd:
+            run.lose([(frame.name, f"a duplicate: it starts when {good[-1].name} does")])
+        else:
+            good.append(frame)
+    if not good:
+        raise TooFewFrames(f"none of {len(run.ramps)} ramps is usable")
+    return good
+
+
+def take_by_header(run: Run, frames: list[Frame]) -> list[Frame]:
+    """The frames whose headers say what the user wants; the others have their verdicts."""
+    left_out = by_header({one.name: one.header for one in frames}, run.config.select)
+    for name, reason in left_out.items():
+        run.verdicts[name] = Verdict(name, used=False, reason=reason)
+    run.ramps = [ramp for ramp in run.ramps if str(ramp) not in left_out]
+    return [frame for frame in frames if frame.name not in left_out]
+
+
+def open_frame(run: Run, ramp: RampId) -> Frame:
+    """A handle on one ramp; FrameError when it cannot be one of this observation."""
+    path = run.products.ramp(ramp)
+    header, raw = fitsfile.open_ramp(path)
+    info = fitsfile.frame_info(header, path)
+    if info.band != run.products.band:
+        raise FrameError(f"{ramp}: band {info.band} in the header, not {run.products.band}")
+    shape = (raw.shape[0] - 2 * BORDER_PIXELS, raw.shape[1] - 2 * BORDER_PIXELS)
+    pixels = detrend.CalibratedPixels(raw, detrend.unit_flat(shape))
+    angle = run.config.run.rotator_deg if info.rotator_deg is None else info.rotator_deg
+    wcs = pointing_wcs(ramp.chip, (info.ra_deg, info.dec_deg), angle)
+    return Frame(info, header, pixels, wcs)
+
+
+def choose_flat(run: Run, frames: list[Frame]) -> detrend.Flat:
+    """The flat of this chip, band and night; from the frames themselves when there is none."""
+    shape = frames[0].pixels.shape
+    if not run.config.run.flat_field:
+        return detrend.unit_flat(shape)
+    flat, note = run.flats.choose(run.products.band, run.chip, frames, run.config.flat)
+    if note:
+        run.note(note)
+    return flat
+
+
+def calibrate(run: Run, frames: list[Frame], flat: detrend.Flat) -> list[Track]:
+    """Frames with the flat behind their pixels, and their sky levels."""
+
+    def start(frame: Frame) -> Track:
+        pixels = detrend.CalibratedPixels(Track(frame).pixels.raw, flat)
+        bad = detrend.bad_fraction(pixels)
+        if bad > MAX_BAD_FRACTION:
+            raise FrameError(
+                f"{frame.name}: {bad:.0%} of the pixels are unusable (NaN or 65535), at most "
+                f"{MAX_BAD_FRACTION:.0%} allowed"
+            )
+        level = detrend.level(pixels)
+        if not level > 0:
+            raise FrameError(f"{frame.name}: sky level {level:.3g} ADU; no light, no frame")
+        background = flat_background(level, pixels.shape, run.config.background.mesh_pix)
+        return Track(replace(frame, pixels=pixels), background)
+
+    done, lost = try_each(start, frames, run.each)
+    run.lose((frame.name, error) for frame, error in lost)
+    if not done:
+        raise TooFewFrames(f"none of {len(frames)} frames has usable pixels")
+    return [track for _, track in done]
