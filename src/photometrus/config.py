@@ -11,16 +11,27 @@ import tomli_w
 from photometrus.errors import MissingInput, UsageError, nearest
 from photometrus.instrument import CHIPS, DEFAULT_ROTATOR_DEG
 from photometrus.selection import SelectConfig
+from photometrus.stages.apertures import AperturesConfig
 from photometrus.stages.artifacts import ArtifactsConfig
 from photometrus.stages.astrometry import AstrometryConfig
 from photometrus.stages.background import BackgroundConfig
 from photometrus.stages.coadd import CoaddConfig
+from photometrus.stages.completeness import CompletenessConfig
+from photometrus.stages.counterparts import CounterpartConfig
 from photometrus.stages.crowding import CrowdingConfig
+from photometrus.stages.detection import DetectionConfig
 from photometrus.stages.detrend import FlatConfig
+from photometrus.stages.doubts import DoubtConfig
+from photometrus.stages.growth import GrowthConfig
 from photometrus.stages.masks import MaskConfig
+from photometrus.stages.noise import NoiseConfig
 from photometrus.stages.placement import PlacementConfig
+from photometrus.stages.psf import PsfConfig
+from photometrus.stages.psfphotometry import PsfPhotometryConfig
 from photometrus.stages.sky import SkyConfig
 from photometrus.stages.sources import SourcesConfig
+from photometrus.stages.target import TargetConfig
+from photometrus.stages.zeropoint import ZeroPointConfig
 from photometrus.substacks import SubstackConfig
 
 T = TypeVar("T")
@@ -63,6 +74,20 @@ class InputConfig:
 
 
 @dataclass(frozen=True)
+class PhotometryConfig:
+    """What a stack is calibrated with, and what is made of it."""
+
+    survey: str = ""  # empty: the best that covers the field
+    catalog: str = ""  # a file of stars, or postgresql://...; goes before the survey
+    crop_pix: int = 300  # along the edges: stars there do not calibrate
+    magsys: str = "AB"  # or "Vega", "native"
+    completeness: bool = True  # put stars in, and see what is found of them
+    plots: bool = True
+    keep: bool = False  # also segmentation, PSF, image without stars
+    parquet: bool = False  # the catalogue as Parquet, too
+
+
+@dataclass(frozen=True)
 class Config:
     """The stages' configurations and the run's own. Immutable; `merge` makes a changed copy."""
 
@@ -80,6 +105,18 @@ class Config:
     coadd: CoaddConfig = field(default_factory=CoaddConfig)
     crowding: CrowdingConfig = field(default_factory=CrowdingConfig)
     substacks: SubstackConfig = field(default_factory=SubstackConfig)
+    photometry: PhotometryConfig = field(default_factory=PhotometryConfig)
+    detection: DetectionConfig = field(default_factory=DetectionConfig)
+    psf: PsfConfig = field(default_factory=PsfConfig)
+    psf_photometry: PsfPhotometryConfig = field(default_factory=PsfPhotometryConfig)
+    growth: GrowthConfig = field(default_factory=GrowthConfig)
+    apertures: AperturesConfig = field(default_factory=AperturesConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    zeropoint: ZeroPointConfig = field(default_factory=ZeroPointConfig)
+    completeness: CompletenessConfig = field(default_factory=CompletenessConfig)
+    counterparts: CounterpartConfig = field(default_factory=CounterpartConfig)
+    doubts: DoubtConfig = field(default_factory=DoubtConfig)
+    target: TargetConfig = field(default_factory=TargetConfig)
     chip: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Changes for one chip: ``[chip.3.sky] clip_sigma = 6.0`` in the TOML file."""
 
@@ -93,6 +130,7 @@ CHOICES = {
     "run.keep": ("all", "final"),
     "coadd.combine": ("clipped", "mean", "median"),
     "coadd.pixel_area": ("auto", "flat", "jacobian"),
+    "photometry.magsys": ("AB", "Vega", "native"),
 }
 
 

@@ -303,6 +303,20 @@ class StackProducts:
         return self.folder / f"{self.survey}_C{self.chip}_query_{self.serial}.ecsv"
 
     @property
+    def calibration_page(self) -> Path:
+        """The page of the zero point."""
+        return self.folder / f"{self.name}.{self.survey}.calibration.png"
+
+    @property
+    def depth_page(self) -> Path:
+        """The page of limits and PSF."""
+        return self.folder / f"{self.name}.{self.survey}.depth.png"
+
+    def kept(self, kind: str) -> Path:
+        """What only `-keep` leaves: ``segments``, ``left`` (the image without stars), ``psf``."""
+        return self.folder / f"{self.name}.{kind}.fits"
+
+    @property
     def _safe(self) -> str:
         """The target's name without what no file name should have."""
         return re.sub(r"[^\w.+-]+", "_", self.target).strip("._") or "GRB"

@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 Array = NDArray[Any]  # float64
 CLIP_SIGMA = 3.0
-KEPT_VARIANCE = 0.97334
-"""Variance of a Gaussian without what lies beyond 3 sigma."""
 MEDIAN_PULL = 0.67449
 """Median of |N(0, 1)|."""
 TUKEY = 4.685
@@ -96,8 +95,14 @@ def start(design: Array, values: Array, sigma: Array) -> tuple[Array, float]:
     return coefficients, extra
 
 
-def fit(design: Array, values: Array, sigma: Array) -> Fit:
-    """A robust start, ONE clip at 3 sigma, then least squares with the extra variance fitted.
+def kept_variance(clip_sigma: float) -> float:
+    """Variance of a Gaussian without what lies beyond a clip."""
+    tails = 2 * clip_sigma * norm.pdf(clip_sigma)
+    return float(1 - tails / (norm.cdf(clip_sigma) - norm.cdf(-clip_sigma)))
+
+
+def fit(design: Array, values: Array, sigma: Array, clip_sigma: float = CLIP_SIGMA) -> Fit:
+    """A robust start, ONE clip, then least squares with the extra variance fitted.
 
     design : float64 (n, k), the constant first; values, sigma : float64 (n,)
 
@@ -108,14 +113,14 @@ def fit(design: Array, values: Array, sigma: Array) -> Fit:
     k = design.shape[1]
     coefficients, extra = start(design, values, sigma)
     residual = values - design @ coefficients
-    kept = np.abs(residual) <= CLIP_SIGMA * np.sqrt(sigma**2 + extra)
+    kept = np.abs(residual) <= clip_sigma * np.sqrt(sigma**2 + extra)
     nu = int(kept.sum()) - k
     if nu > 2:
         part, variance = design[kept], sigma[kept] ** 2
         for _ in range(10):
             coefficients, _ = solve(part, values[kept], 1 / (variance + extra))
             squares = (values[kept] - part @ coefficients) ** 2
-            extra = extra_variance(squares, variance, KEPT_VARIANCE * nu)
+            extra = extra_variance(squares, variance, kept_variance(clip_sigma) * nu)
     total = np.sqrt(sigma**2 + extra)
     _, inverse = solve(design[kept], values[kept], 1 / total[kept] ** 2)
     student = nu / (nu - 2) if nu > 2 else np.nan

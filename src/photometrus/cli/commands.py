@@ -49,6 +49,7 @@ from photometrus.cli.options import (
     path,
     positive,
 )
+from photometrus.cli.photometry import AIMING, CALIBRATING, MAKING, PHOTOMETRY
 
 SAMPLE = "photometrus pipeline -parent ../../field1111/ -target field1111 -date 20240606 -band J"
 
@@ -82,6 +83,31 @@ PIPELINE = Command(
     },
     SAMPLE,
     PIPELINE_NEXT,
+)
+_TAKEN = {option.name for option in PIPELINE.options}
+
+
+def _free(options: tuple[Option, ...]) -> tuple[Option, ...]:
+    """Those whose names mean nothing in `pipeline`."""
+    return tuple(option for option in options if option.name not in _TAKEN)
+
+
+FULL = Command(
+    "full",
+    "pipeline, then photometry of every chip",
+    "Reduces an observation and measures its stacks: all options of pipeline, and those of\n"
+    "photometry that have names of their own. A file given with -catalog serves both.",
+    {
+        **{title: group for title, group in PIPELINE.groups.items() if title != "General"},
+        "The target": AIMING,
+        "Calibration": _free(CALIBRATING),
+        "What is made of the stacks": _free(MAKING),
+        "General": COMMON,
+    },
+    "photometrus full -target GRB240825A -date 20240825 -band J -grb_ra 22:58:17.28"
+    " -grb_dec +01:01:36.3",
+    PIPELINE_NEXT,
+    room="measuring",
 )
 STACK = Command(
     "stack",
@@ -390,8 +416,8 @@ SETTINGS = Command(
 COMMANDS = {
     command.name: command
     for command in (
-        PIPELINE, STACK, GETDATA, LOG, GENFLAT, AUTOFLAT, FLATFIELD, GENSKY, SKYSUB,
-        STACK_FRAMES, ANGLE, SHIFT, ASTROMATIC, NET, SIMULATE, SETTINGS,
+        PIPELINE, PHOTOMETRY, FULL, STACK, GETDATA, LOG, GENFLAT, AUTOFLAT, FLATFIELD, GENSKY,
+        SKYSUB, STACK_FRAMES, ANGLE, SHIFT, ASTROMATIC, NET, SIMULATE, SETTINGS,
     )
 }  # fmt: skip
 GROUPS = {"process": "steps on pixels", "astrom": "steps of astrometry"}

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from photometrus.cli.angles import declination, positions, radius, right_ascension
+from photometrus.cli.angles import declination, places, radius, right_ascension
 from photometrus.cli.command import Command
 from photometrus.cli.options import (
     BAND,
@@ -15,7 +15,6 @@ from photometrus.cli.options import (
     instant,
     number,
     one_of,
-    path,
     positive,
     word,
 )
@@ -65,7 +64,7 @@ GRB_RADIUS = Option(
 )  # fmt: skip
 GRB_COORDLIST = Option(
     "grb_coordlist", "many positions: a file with ra, dec (name, radius), or [(RA,DEC),(RA,DEC)]",
-    "LIST", positions,
+    "LIST", places,
 )  # fmt: skip
 GRB_NAME = Option("grb_name", "what the products are called", "NAME", word, default="GRB")
 GRB_ONLY = Option("grb_only", "write the target's files only")
@@ -109,26 +108,3 @@ PHOTOMETRY = Command(
     "The tables are beside the stack: *.ecsv, GRB_*.ecsv and GRB_*.txt, ready for a circular.",
     room="measuring",
 )
-LIGHTCURVE = Command(
-    "lightcurve",
-    "one position through all nights, bands and chips",
-    "Measures one position on every stack below a folder, and makes one table and one plot.",
-    {
-        "What": (
-            Option("path", "folder of observations, at any depth", "DIR", folder, needed=True),
-            replace(GRB_RA, needed=True),
-            replace(GRB_DEC, needed=True),
-            replace(GRB_NAME, default="target"),
-            replace(BAND, default="all"),
-            T0,
-        ),
-        "Calibration": CALIBRATING,
-        "To where": (Option("out", "folder for the table and the plot", "DIR", path,
-                            default="the folder of observations"),),
-        "Running": (THREADS,),
-        "General": COMMON,
-    },
-    "photometrus lightcurve -path GRB240825A -grb_ra 344.57200 -grb_dec 1.02675"
-    " -t0 2024-08-25T15:52:59",
-    room="measuring",
-)  # fmt: skip

@@ -296,13 +296,6 @@ def refit(images, weight, cube, step, frame, stars, core, limits, residual, erro
                     off = (k - half - stars[s, 2]) ** 2 + (t - half - stars[s, 3]) ** 2
                     if off > core * core:
                         continue
-                    model = flux * planes[0, l, k]
-                    w = 1.0 / (1.0 / weight[s, l, k] + (limits[0] * model) ** 2)
-                    d = images[s, l, k] - model
-                    g[0], g[1], g[2] = (
-                        planes[0, l, k],
-                        flux * planes[1, l, k],
-                        flux * planes[2, l, k],
                     model = flux * planes[0, t, k]
                     w = 1.0 / (1.0 / weight[s, t, k] + (limits[0] * model) ** 2)
                     d = images[s, t, k] - model

@@ -12,14 +12,14 @@ from photometrus.errors import PhotometrusError
 from photometrus.frame import StackInfo
 from photometrus.io.stackfile import ENDINGS, read_stack
 from photometrus.photometry.calibrating import Zero
+from photometrus.photometry.faint import matched
 from photometrus.photometry.sources import Measures
 from photometrus.sighting import NOT_COVERED, AtPosition, Sighting, Target
 from photometrus.stages.counterparts import find_counterparts
 from photometrus.stages.doubts import find_doubts
-from photometrus.stages.psfphotometry import force_psf
+from photometrus.stages.psfphotometry import force_psf, subtract_stars
 from photometrus.stages.target import classify, search_new
 from photometrus.wcs import sky_to_pixel
-from photometrus.workers import Each
 
 HALVES = ("alt1", "alt2")
 """The two stacks of every other frame."""
@@ -34,23 +34,24 @@ def at_position(target: Target, measured: Measures, zero: Zero, config: Config) 
     forced = force_psf(
         measured.stack.data,
         measured.stack.weight,
-        Table({"x": [x], "y": [y]}),
+        (np.array([x]), np.array([y])),
         measured.psf,
         measured.stack.info.gain_e_per_adu,
-        config.psf_photometry,
         measured.sources,
+        config.psf_photometry,
     )
     flux = float(forced["flux_psf"][0])
     error = float(forced["flux_psf_err"][0]) * measured.noise_factor
-    sky = float(forced["sky_err"][0]) * measured.noise_factor
     if not (math.isfinite(flux) and error > 0):
         return NOT_COVERED
     limits = [math.nan, math.nan]
     if zero.psf.trusted:
         places = np.array([x]), np.array([y])
+        stack = measured.stack
+        _, sky = matched(measured.left, stack.weight, places, measured.psf, config)
+        sky *= measured.noise_factor
         limits = [
-            float(zero.psf.flux_to_limit(np.array([sky]), *places, n, zero.system)[0])
-            for n in (3.0, 5.0)
+            float(zero.psf.flux_to_limit(sky, *places, n, zero.system)[0]) for n in (3.0, 5.0)
         ]
     return AtPosition(flux, error, limits[0], limits[1])
 
@@ -75,7 +76,7 @@ def judged(
     return known
 
 
-def halves_of(path: Path, measured: Measures, config: Config, each: Each) -> Table | None:
+def halves_of(path: Path, measured: Measures, config: Config) -> Table | None:
     """Fluxes of all sources in the two stacks of every other frame; None without them."""
     fluxes = Table()
     for k, part in enumerate(HALVES, start=1):
@@ -88,18 +89,16 @@ def halves_of(path: Path, measured: Measures, config: Config, each: Each) -> Tab
             return None
         if stack.data.shape != measured.stack.data.shape:
             return None
-        forced = force_psf(
-            stack.data,
-            stack.weight,
-            measured.sources["x", "y"],
-            measured.psf,
-            stack.info.gain_e_per_adu,
-            config.psf_photometry,
-            measured.sources,
-            each,
+        sources = measured.sources
+        places = tuple(
+            np.asarray(sources[name], float) + np.nan_to_num(np.asarray(sources[f"psf_d{name}"]))
+            for name in ("x", "y")
         )
-        fluxes[f"flux{k}"] = forced["flux_psf"]
-        fluxes[f"flux{k}_err"] = np.asarray(forced["flux_psf_err"]) * measured.noise_factor
+        # What the half has more or less than the whole stack says.
+        left = subtract_stars(stack.data, sources, measured.psf)
+        more, error = matched(left, stack.weight, places, measured.psf, config)
+        fluxes[f"flux{k}"] = np.asarray(sources["flux_psf"]) + more
+        fluxes[f"flux{k}_err"] = error * measured.noise_factor
     return fluxes
 
 

@@ -13,9 +13,9 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 
 from photometrus.calibration import ZeroPoint
 from photometrus.config import Config
-from photometrus.errors import MissingInput, PhotometrusError, ServiceError, UsageError
+from photometrus.errors import MissingInput, ServiceError
 from photometrus.frame import StackInfo
-from photometrus.instrument import BANDS
+from photometrus.instrument import ZERO_POINT_VEGA
 from photometrus.io.catalogs import calibrators, choose_surveys
 from photometrus.magnitudes import Calibration
 from photometrus.reference import at_epoch
@@ -49,7 +49,7 @@ class Zero:
     def brief(self, x: float, y: float) -> Calibration:
         """What tables and reports say of it, at a place of the stack."""
         zp = self.psf
-        value = float(zp.at(x, y, self.system)) if zp.trusted else math.nan
+        value = float(zp.at(np.array(x), np.array(y), self.system)) if zp.trusted else math.nan
         return Calibration(
             band=zp.band,
             system=self.system,
@@ -127,8 +127,7 @@ def zero_points(
     if epoch is not None:
         stars = at_epoch(stars, float(epoch))
     inner = sources[_inside(sources, shape, config.photometry.crop_pix)]
-    band = BANDS.get(info.band)
-    expected = math.nan if band is None or not info.chip else band.zero_point_vega
+    expected = ZERO_POINT_VEGA.get(info.band, math.nan) if info.chip else math.nan
     kinds = {
         kind: calibrate(
             inner, stars, wcs, info.band, config.zeropoint, flux=kind, expected_vega=expected
@@ -157,8 +156,3 @@ def add_magnitudes(sources: Table, zero: Zero) -> None:
             flux, error = (np.asarray(sources[f"flux_{kind}{end}"], float) for end in ("", "_err"))
             mag, mag_err = zp.magnitudes(flux, error, x, y, zero.system)
             sources[f"mag_{kind}"], sources[f"mag_{kind}_err"] = mag, mag_err
-
-
-def wrong_field(error: PhotometrusError) -> bool:
-    """Whether an error means that there are no stars, not that the user is wrong."""
-    return isinstance(error, ServiceError | MissingInput) and not isinstance(error, UsageError)

@@ -7,10 +7,12 @@ from astropy.table import Table
 
 from photometrus.config import Config
 from photometrus.frame import Image, Stack
+from photometrus.kernels.groupfit import matched_fluxes
 from photometrus.photometry.sources import Measures
+from photometrus.pointspread import Psf
 from photometrus.stages.completeness import Completeness, inject
 from photometrus.stages.detection import detect
-from photometrus.stages.psfphotometry import force_psf, measure_psf
+from photometrus.stages.psfphotometry import measure_psf
 from photometrus.workers import Each
 
 STEP_PIX = 64
@@ -29,22 +31,28 @@ class Faint:
     error_adu: float
 
 
+def matched(
+    left: Image, weight: Image, places: tuple[Image, ...], psf: Psf, config: Config
+) -> tuple[Image, Image]:
+    """The PSF's flux at places of an image without stars, and its formal error: float64 (n,), ADU.
+
+    Where there is hardly a good pixel both are NaN.
+    """
+    x, y = places
+    out = np.empty((x.size, 2))
+    radius = config.psf_photometry.radius_fwhm * psf.fwhm_pix
+    matched_fluxes(left, weight, psf.cube, psf.step, psf.frame, x, y, radius, out)
+    return out[:, 0], out[:, 1]
+
+
 def faintest(measured: Measures, config: Config) -> Faint:
     """What a PSF flux's error is where no star is, all over the stack."""
     stack = measured.stack
     ny, nx = stack.data.shape
     y, x = np.mgrid[STEP_PIX // 2 : ny : STEP_PIX, STEP_PIX // 2 : nx : STEP_PIX]
-    places = Table({"x": x.ravel().astype(float), "y": y.ravel().astype(float)})
-    forced = force_psf(
-        measured.left,
-        stack.weight,
-        places,
-        measured.psf,
-        stack.info.gain_e_per_adu,
-        config.psf_photometry,
-        None,
-    )
-    errors = np.asarray(forced["sky_err"], np.float32).reshape(x.shape) * measured.noise_factor
+    places = x.ravel().astype(float), y.ravel().astype(float)
+    _, errors = matched(measured.left, stack.weight, places, measured.psf, config)
+    errors = (errors * measured.noise_factor).reshape(x.shape).astype(np.float32)
     errors[stack.weight[y, x] <= 0] = np.nan
     known = errors[np.isfinite(errors)]
     return Faint(errors, STEP_PIX, float(np.median(known)) if known.size else float("nan"))

@@ -1,6 +1,7 @@
 """The files of a stack's photometry."""
 
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,11 @@ def write_kept(products: StackProducts, measured: Measures) -> list[Path]:
 
 
 def regions(
-    products: StackProducts, sources: Table, sightings: list[Sighting], scale_arcsec: float, band: str
+    products: StackProducts,
+    sources: Table,
+    sightings: list[Sighting],
+    scale_arcsec: float,
+    band: str,
 ) -> Path:
     """Sources and targets for DS9."""
     write_regions(products.regions, circles(sources, sightings, scale_arcsec, band))
@@ -183,7 +188,5 @@ def _nothing(value: Any) -> bool:
 
 def need_parquet() -> None:
     """Raise UsageError when Parquet was asked for and pyarrow is not there."""
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        raise UsageError("-parquet needs pyarrow: pip install pyarrow") from None
+    if find_spec("pyarrow") is None:
+        raise UsageError("-parquet needs pyarrow: pip install pyarrow")

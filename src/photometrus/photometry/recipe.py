@@ -8,7 +8,6 @@ import numpy as np
 from astropy.table import Table
 from astropy.wcs.utils import proj_plane_pixel_scales
 
-from photometrus.calibration import ZeroPoint
 from photometrus.config import Config
 from photometrus.errors import PhotometrusError, UsageError
 from photometrus.frame import Progress, Stack, no_progress
@@ -92,9 +91,7 @@ class StackRun:
     def only_query(self) -> Photometry:
         """The catalogue's stars and nothing else."""
         stack = self.open()
-        stars = find_stars(
-            stack.wcs, stack.data.shape, stack.info.band, self.config, self.notes
-        )
+        stars = find_stars(stack.wcs, stack.data.shape, stack.info.band, self.config, self.notes)
         path = files.write_query(self.products(str(stars.meta["survey"])), stars)
         nothing = math.nan
         return Photometry(
@@ -113,9 +110,7 @@ class StackRun:
             raise
         except PhotometrusError as error:
             return None, str(error)
-        zero = zero_points(
-            measured.sources, stars, stack.wcs, stack.info, shape, self.config
-        )
+        zero = zero_points(measured.sources, stars, stack.wcs, stack.info, shape, self.config)
         if self.request.query:
             self.made.append(files.write_query(self.products(zero.survey), stars))
         self.notes += [str(note) for note in stars.meta.get("notes", [])]
@@ -146,7 +141,7 @@ class StackRun:
         searching = [t for t in self.request.targets if answers.is_search(t, self.config)]
         halves = None
         if searching:
-            halves = answers.halves_of(self.request.stack, measured, self.config, self.each)
+            halves = answers.halves_of(self.request.stack, measured, self.config)
             if halves is None:
                 self.notes.append(
                     "new sources were not looked for in both halves of the frames: make them with"
@@ -177,9 +172,7 @@ class StackRun:
             fluxes = [5 * faint.error_adu, 3 * faint.error_adu]
             fluxes.append(math.nan if put_in is None else put_in.half_flux)
             middle = self.middle(zero)
-            limits = [
-                middle - 2.5 * math.log10(flux) if flux > 0 else math.nan for flux in fluxes
-            ]
+            limits = [middle - 2.5 * math.log10(flux) if flux > 0 else math.nan for flux in fluxes]
         return Photometry(
             info=self.stack.info,
             system="" if zero is None else zero.system,
@@ -311,8 +304,3 @@ class StackRun:
         if zero is not None:
             self.made += pictures.draw_charts(products, result, measured, zero)
         self.progress("plots", 1, 1)
-
-
-def is_trusted(zero_point: ZeroPoint | None) -> bool:
-    """Whether magnitudes can be published."""
-    return zero_point is not None and zero_point.trusted

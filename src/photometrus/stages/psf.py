@@ -307,16 +307,6 @@ def choose_degree(images: Images, geometry: Geometry, config: PsfConfig) -> int:
 
 
 def residual_rms(images: Images, cube: Array, geometry: Geometry) -> float:
-    """How wrong the PSF is in the cores, as a fraction: beyond what the noise explains."""
-    left = residuals(images, cube, geometry)
-    core = (left.weight > 0) & (
-        left.errors > (0.25 * np.sqrt(left.errors.max(axis=(1, 2))))[:, None, None] ** 2
-    )
-    model2 = left.errors[core]
-    excess = left.data[core].astype(float) ** 2 - 1 / left.weight[core]
-    # Weighted as if every pixel's error were the same fraction of its brightness.
-    usual = np.median(excess / model2) if len(model2) else 0.0
-    return float(MODEL_ERROR * np.sqrt(max(usual, 0.0) / 0.4549))
     """How wrong the PSF is in the brightest stars' cores, as a fraction, noise taken out.
 
     sum d^2 - s^2 / weight over sum model^2, with s^2 the scatter of a pixel in units of its weight
