@@ -1,6 +1,6 @@
 """The point-spread function of a stack: what a star of unit flux looks like, anywhere on it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,14 +37,18 @@ class Psf:
     residual_rms: float = 0.0
     """Of the PSF stars' cores, as a fraction of a star's local brightness, noise taken out."""
     stars: Table = field(default_factory=Table)
-    """The stars that it is made of: x, y, flux (ADU), chi2, fwhm_pix, ellipticity."""
+    """The stars that it is made of: x, y, flux (ADU), chi2 (reduced, of the core)."""
     notes: list[str] = field(default_factory=list)
 
     def grid(self, x: float, y: float) -> Array:
         """The local grid of spline coefficients: float32 (g, g)."""
-        out = np.zeros(self.cube.shape[1:], np.float32)
+        out = np.zeros((self.cube.shape[1], self.cube.shape[1]), np.float32)
         star_grid(self.cube, float(x), float(y), self.frame, out.shape[0], out)
         return out
+
+    def moved(self, x0: float, y0: float) -> "Psf":
+        """The PSF of a part of the image that begins at x0, y0."""
+        return replace(self, frame=self.frame - np.array([x0, y0, 0.0, 0.0]))
 
     def planes(self, x: float, y: float, half: int, number: int) -> Array:
         """A star of unit flux; its derivatives by x, by y; its Laplacian: the first `number`.

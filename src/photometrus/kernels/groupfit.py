@@ -10,9 +10,11 @@ from numba import njit
 
 from photometrus.kernels.psf import star_grid, star_image
 
-X, Y, FLUX, X0, Y0, HOLD, RADIUS, DRAWN = range(8)
+X, Y, FLUX, X0, Y0, HOLD, RADIUS, DRAWN, CHANGED = range(9)
 """Columns of `stars`: position and flux now; the position where it was detected, and how firmly it
-is held there (1 / sigma^2, 1/pix^2); radius of the pixels fitted; half width that is drawn."""
+is held there (1 / sigma^2, 1/pix^2); radius of the pixels fitted; half width that is drawn; its
+last change, in sigma of the flux or tenths of a pixel. Groups that hardly change are left alone."""
+SETTLED = 0.01
 ERROR, CHI2, SPREAD, SPREAD_ERROR, SKY_ERROR, PIXELS = range(6)
 """Columns of what `measure_groups` fills: the flux's error, reduced chi^2, spread and its error,
 the flux per unit of background, the number of pixels."""
@@ -144,7 +146,7 @@ def fit_groups(data, left, weight, cube, step, frame, stars, starts, members, er
     """One step for each group: new fluxes and positions; `left` and `stars` change in place.
 
     data, left : float32 (ny, nx); weight : float32, inverse variance, 0 = bad
-    stars : float64 (n, 8), see above; group k has members[starts[k] : starts[k + 1]]
+    stars : float64 (n, 9), see above; group k has members[starts[k] : starts[k + 1]]
     error : see normal_equations; reach : float64 (h,), the PSF's mean at a distance of h pixels
     limits : float64 (3,): surface brightness (ADU) where drawing ends, largest step, largest
         distance from where it was detected (pix)
@@ -155,6 +157,8 @@ def fit_groups(data, left, weight, cube, step, frame, stars, starts, members, er
     for k in range(starts.size - 1):
         group = members[starts[k] : starts[k + 1]]
         n = group.size
+        if stars[group, CHANGED].max() < SETTLED:
+            continue
         half = 0
         for s in group:
             half = max(half, min(int(stars[s, RADIUS]) + 1, most))
@@ -170,6 +174,10 @@ def fit_groups(data, left, weight, cube, step, frame, stars, starts, members, er
         for m in range(n):
             star = stars[group[m]]
             star[FLUX] += move[3 * m]
+            star[CHANGED] = max(
+                abs(move[3 * m]) * np.sqrt(matrix[3 * m, 3 * m]),
+                10.0 * max(abs(move[3 * m + 1]), abs(move[3 * m + 2])),
+            )
             star[X] += min(max(move[3 * m + 1], -limits[1]), limits[1])
             star[Y] += min(max(move[3 * m + 2], -limits[1]), limits[1])
             off = np.sqrt((star[X] - star[X0]) ** 2 + (star[Y] - star[Y0]) ** 2)
