@@ -81,6 +81,7 @@ class PhotometryConfig:
     catalog: str = ""  # a file of stars, or postgresql://...; goes before the survey
     crop_pix: int = 300  # along the edges: stars there do not calibrate
     magsys: str = "AB"  # or "Vega", "native"
+    floor_mag: float = 0.005  # of any flux: what flat fields leave from place to place
     completeness: bool = True  # put stars in, and see what is found of them
     plots: bool = True
     keep: bool = False  # also segmentation, PSF, image without stars

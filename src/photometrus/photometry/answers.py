@@ -12,8 +12,7 @@ from photometrus.errors import PhotometrusError
 from photometrus.frame import StackInfo
 from photometrus.io.stackfile import ENDINGS, read_stack
 from photometrus.photometry.calibrating import Zero
-from photometrus.photometry.faint import matched
-from photometrus.photometry.sources import Measures
+from photometrus.photometry.sources import Measures, matched
 from photometrus.sighting import NOT_COVERED, AtPosition, Sighting, Target
 from photometrus.stages.counterparts import find_counterparts
 from photometrus.stages.doubts import find_doubts

@@ -4,18 +4,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.table import Table
+from scipy.optimize import brentq
+from scipy.stats import norm
 
 from photometrus.config import Config
 from photometrus.frame import Image, Stack
-from photometrus.kernels.groupfit import matched_fluxes
-from photometrus.photometry.sources import Measures
-from photometrus.pointspread import Psf
+from photometrus.photometry.sources import Measures, matched
 from photometrus.stages.completeness import Completeness, inject
 from photometrus.stages.detection import detect
 from photometrus.stages.psfphotometry import measure_psf
 from photometrus.workers import Each
 
 STEP_PIX = 64
+LIMIT_SIGMA = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,26 +24,12 @@ class Faint:
     """The error of a faint star's PSF flux, ADU.
 
     errors : float32 (gy, gx), in cells of `side_pix` pixels, NaN where the stack has no value
-    error_adu : their median
+    error_adu : that of the stack as a whole, see `usual_error`
     """
 
     errors: Image
     side_pix: int
     error_adu: float
-
-
-def matched(
-    left: Image, weight: Image, places: tuple[Image, ...], psf: Psf, config: Config
-) -> tuple[Image, Image]:
-    """The PSF's flux at places of an image without stars, and its formal error: float64 (n,), ADU.
-
-    Where there is hardly a good pixel both are NaN.
-    """
-    x, y = places
-    out = np.empty((x.size, 2))
-    radius = config.psf_photometry.radius_fwhm * psf.fwhm_pix
-    matched_fluxes(left, weight, psf.cube, psf.step, psf.frame, x, y, radius, out)
-    return out[:, 0], out[:, 1]
 
 
 def faintest(measured: Measures, config: Config) -> Faint:
@@ -55,7 +42,26 @@ def faintest(measured: Measures, config: Config) -> Faint:
     errors = (errors * measured.noise_factor).reshape(x.shape).astype(np.float32)
     errors[stack.weight[y, x] <= 0] = np.nan
     known = errors[np.isfinite(errors)]
-    return Faint(errors, STEP_PIX, float(np.median(known)) if known.size else float("nan"))
+    return Faint(errors, STEP_PIX, usual_error(known))
+
+
+def usual_error(errors: Image) -> float:
+    """A fifth of the flux of which half the stars, anywhere on the stack, are seen at 5 sigma.
+
+    It is the error itself where all are the same; a stack with shallow edges has a larger one than
+    their median.
+    """
+    if not errors.size:
+        return float("nan")
+    errors = np.asarray(errors, float)
+
+    def seen(flux: float) -> float:
+        return float(np.mean(norm.cdf(flux / errors - LIMIT_SIGMA))) - 0.5
+
+    ends = LIMIT_SIGMA * float(errors.min()), LIMIT_SIGMA * float(errors.max())
+    if ends[1] <= ends[0] * (1 + 1e-9):
+        return ends[0] / LIMIT_SIGMA
+    return float(brentq(seen, *ends)) / LIMIT_SIGMA
 
 
 def injected(measured: Measures, faint: Faint, config: Config, each: Each) -> Completeness:
@@ -84,14 +90,14 @@ def injected(measured: Measures, faint: Faint, config: Config, each: Each) -> Co
         )
         out = found.table["x", "y"].copy()
         out["flux"] = fluxes["flux_psf"]
-        out["flux_err"] = fluxes["flux_psf_err"] * measured.noise_factor
+        out["flux_err"] = fluxes["flux_psf_err"] * measured.fit_factor
         return out
 
     return inject(
         measured.stack,
         known,
         measured.psf,
-        5.0 * faint.error_adu,
+        LIMIT_SIGMA * faint.error_adu,
         measure,
         config.completeness,
         each,

@@ -8,6 +8,7 @@ from astropy.table import Table, hstack
 from photometrus.config import Config
 from photometrus.errors import UsageError
 from photometrus.frame import Image, Progress, Stack
+from photometrus.kernels.groupfit import matched_fluxes
 from photometrus.pointspread import Psf
 from photometrus.stages.apertures import measure_apertures
 from photometrus.stages.detection import Detections, detect
@@ -18,6 +19,8 @@ from photometrus.stages.psfphotometry import measure_psf, psf_noise_factor, subt
 from photometrus.workers import Each
 
 GROWTH_NODES = 12
+FAINT_SNR = 12.0
+MIN_FAINT = 30
 GROWTH_ERROR = 0.01
 """Of the fractions that come from the PSF alone."""
 
@@ -28,7 +31,8 @@ class Measures:
 
     sources : of /all/ detections, columns as `sourcetable` has them
     left : float32 (ny, nx), the image less background and stars
-    noise_factor : true error of a faint PSF flux over its formal one; in `sources` already
+    noise_factor : true error of a PSF flux at a given empty place over its formal one
+    fit_factor : the same for fluxes of fits; in `sources` already
     """
 
     found: Detections
@@ -38,6 +42,7 @@ class Measures:
     sources: Table
     left: Image
     noise_factor: float
+    fit_factor: float
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -66,12 +71,56 @@ def measure_sources(stack: Stack, config: Config, each: Each, progress: Progress
     sources = hstack([table, fluxes], join_type="exact")
     left = subtract_stars(clean.data, sources, psf)
     factor = psf_noise_factor(left, clean.weight, found.segments > 0, psf)
-    if not np.isfinite(factor):
+    fit_factor = 1.0
+    if np.isfinite(factor):
+        fit_factor = factor / _formal_ratio(sources, left, clean.weight, psf, config)
+    else:
         factor = 1.0
         notes.append("no empty place for the noise of PSF fluxes: their errors are the formal ones")
-    sources["flux_psf_err"] *= factor
+    sources["flux_psf_err"] *= fit_factor
+    add_floor(sources, config.photometry.floor_mag)
     progress("fluxes", 1, 1)
-    return Measures(found, psf, noise, growth, sources, left, factor, notes)
+    return Measures(found, psf, noise, growth, sources, left, factor, fit_factor, notes)
+
+
+def _formal_ratio(sources: Table, left: Image, weight: Image, psf: Psf, config: Config) -> float:
+    """Formal error of faint stars' fits over that of a flux at a given place, which was checked.
+
+    The fit knows of the star's place and surroundings; for single faint stars both should be one.
+    """
+    flux, error = (np.asarray(sources[name], float) for name in ("flux_psf", "flux_psf_err"))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        snr = flux / error
+    alone = np.bincount(np.asarray(sources["group"]))[np.asarray(sources["group"])] == 1
+    faint = alone & (np.asarray(sources["flags"]) == 0) & (snr > 3) & (snr < FAINT_SNR)
+    if np.count_nonzero(faint) < MIN_FAINT:
+        return 1.0
+    places = np.asarray(sources["x"], float)[faint], np.asarray(sources["y"], float)[faint]
+    _, formal = matched(left, weight, places, psf, config)
+    ratio = float(np.nanmedian(error[faint] / formal))
+    return ratio if np.isfinite(ratio) and ratio > 0 else 1.0
+
+
+def matched(
+    left: Image, weight: Image, places: tuple[Image, ...], psf: Psf, config: Config
+) -> tuple[Image, Image]:
+    """The PSF's flux at places of an image without stars, and its formal error: float64 (n,), ADU.
+
+    Where there is hardly a good pixel both are NaN.
+    """
+    x, y = places
+    out = np.empty((x.size, 2))
+    radius = config.psf_photometry.radius_fwhm[0] * psf.fwhm_pix
+    matched_fluxes(left, weight, psf.cube, psf.step, psf.frame, x, y, radius, out)
+    return out[:, 0], out[:, 1]
+
+
+def add_floor(sources: Table, floor_mag: float) -> None:
+    """Add to all flux errors what flats and PSFs leave whatever the light: a part of the flux."""
+    share = floor_mag * np.log(10) / 2.5
+    for name in ("flux_psf", "flux_aper", "flux_auto", "flux_apers"):
+        error = np.asarray(sources[f"{name}_err"], float)
+        sources[f"{name}_err"] = np.hypot(error, share * np.asarray(sources[name], float))
 
 
 def _growth(found: Detections, psf: Psf, config: Config, notes: list[str]) -> GrowthCurve:

@@ -210,6 +210,7 @@ def _add(data: Image, weight: Image, psf: Star, star: Any, how: Any) -> None:
     corner, half, gain, rs = how
     ny, nx = data.shape
     light = flux * np.asarray(psf.stamp(x + corner[0], y + corner[1], half), float)
+    half = light.shape[0] // 2  # a PSF may end before
     if gain > 0:
         light += rs.normal(0, 1, light.shape) * np.sqrt(np.maximum(light, 0) / gain)
     iy, ix = round(y + corner[1]) - corner[1], round(x + corner[0]) - corner[0]
