@@ -152,12 +152,12 @@ def _mirror(source: str, cone: Cone, band: str, timeout_s: float) -> tuple[Servi
         there = postgres.mirrors(url, timeout_s)
         best = (f"prime_{one.survey.lower()}_local" for one in choose_surveys(band, *cone))
         table = next((name for name in best if name in there), "")
-    service = service_named(f"{url}#{table}", table, "the mirror")
     if not table:
         raise UsageError(
-            f"{service}: no table prime_<survey>_local of a survey of this field; name one"
-            " with #table"
+            f"{service_named(url, '', 'the mirror')}: no table prime_<survey>_local of a survey"
+            f" that has {band} in this field; name one with #table"
         )
+    service = service_named(f"{url}#{table}", table, "the mirror")
     return service, names.get(table.split(".")[-1])
 
 

@@ -50,6 +50,7 @@ class Enquiry:
         self.timeout_s = timeout_s
         self.patience_s = min(timeout_s, CONNECT_TIMEOUT_S)
         self.folder = folder
+        self.columns: dict[Service, list[str]] = {}
 
     def __call__(self, cone: Cone) -> Table:
         """The rows of the first service that answers; ServiceError when none does."""
@@ -87,10 +88,13 @@ class Enquiry:
             rows = postgres.query(service, cone, _wanted(), self.timeout_s)
         else:
             with _session(self.timeout_s) as session:
-                if service.protocol == "tap":
-                    rows = _plain(_tap(session, service, self.survey, cone))
-                else:
+                if service.protocol == "scs":
                     rows = _plain(_scs(session, service, cone))
+                else:
+                    if service not in self.columns:
+                        there = _columns_there(session, service)
+                        self.columns[service] = there or list(self.survey.columns)
+                    rows = _plain(_tap(session, service, self.columns[service], cone))
         _check(rows)
         return rows
 
@@ -129,11 +133,9 @@ def _check(rows: Table) -> None:
         raise ServiceError(f"answered without magnitudes: {listed(rows.colnames)}")
 
 
-def _tap(session: "requests.Session", service: Service, survey: Survey, cone: Cone) -> Any:
+def _tap(session: "requests.Session", service: Service, names: list[str], cone: Cone) -> Any:
     import pyvo
 
-    tap = pyvo.dal.TAPService(service.url, session=session)
-    names = _columns_there(tap, service.table) or survey.columns
     found = Columns(Table(names=names))
     pairs = ((found.find(a.name), found.find(d.name)) for a, d in zip(RA, DEC, strict=True))
     first, second = next(((a, d) for a, d in pairs if a and d), names[:2])
@@ -143,14 +145,16 @@ def _tap(session: "requests.Session", service: Service, survey: Survey, cone: Co
         f"POINT('ICRS', {_quoted(first)}, {_quoted(second)}),"
         f" CIRCLE('ICRS', {ra}, {dec}, {radius}))"
     )
+    tap = pyvo.dal.TAPService(service.url, session=session)
     return tap.run_sync(adql, maxrec=MAX_ROWS)
 
 
-def _columns_there(tap: Any, table: str) -> list[str]:
-    """The columns of use of a table, as the service itself calls them; none when it is silent."""
+def _columns_there(session: "requests.Session", service: Service) -> list[str]:
+    """The columns of use of a table, as the service itself calls them; none if it knows none."""
     import pyvo
 
-    bare = table.strip('"').replace("'", "''")
+    tap = pyvo.dal.TAPService(service.url, session=session)
+    bare = service.table.strip('"').replace("'", "''")
     names = ", ".join(f"'{name}'" for name in dict.fromkeys((bare, f'"{bare}"', bare.lower())))
     try:
         rows = tap.run_sync(
