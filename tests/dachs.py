@@ -37,30 +37,33 @@ dalDefaultLimit: 1000000
 """
 
 RESOURCE = """\
-<resource schema="{name}">
-  <meta name="title">{name}</meta>
-  <meta name="description">Stars with the columns of a survey</meta>
+<resource schema="surveys">
+  <meta name="title">Surveys</meta>
+  <meta name="description">Stars with the columns of surveys</meta>
   <meta name="creationDate">2024-01-01T00:00:00Z</meta>
   <meta name="subject">stars</meta>
   <meta name="creator">photometrus tests</meta>
-  <table id="data" onDisk="True" adql="True" mixin="//scs#q3cindex">
+{tables}
+</resource>
+"""
+TABLE = """\
+  <table id="{name}" onDisk="True" adql="True" mixin="//scs#q3cindex">
     <column name="raj2000" type="double precision" unit="deg" ucd="pos.eq.ra;meta.main"/>
     <column name="dej2000" type="double precision" unit="deg" ucd="pos.eq.dec;meta.main"/>
     <column name="designation" type="text" ucd="meta.id;meta.main"/>
 {columns}
   </table>
-  <data id="import">
-    <sources>data.csv</sources><csvGrammar/>
-    <make table="data"><rowmaker idmaps="*"/></make>
+  <data id="import_{name}">
+    <sources>{name}.csv</sources><csvGrammar/>
+    <make table="{name}"><rowmaker idmaps="*"/></make>
   </data>
-  <service id="cone" allowed="scs.xml">
+  <service id="cone_{name}" allowed="scs.xml">
     <meta name="shortName">{name}</meta>
     <meta name="testQuery">
       <meta name="ra">1</meta><meta name="dec">1</meta><meta name="sr">1</meta>
     </meta>
-    <dbCore queriedTable="data"><FEED source="//scs#coreDescs"/></dbCore>
+    <dbCore queriedTable="{name}"><FEED source="//scs#coreDescs"/></dbCore>
   </service>
-</resource>
 """
 
 
@@ -73,10 +76,10 @@ class Dachs:
     """URL of the PostgreSQL database behind it, which has q3c."""
 
     def tap(self, name: str) -> str:
-        return f"tap+{self.root}/tap#{name}.data"
+        return f"tap+{self.root}/tap#surveys.{name}"
 
     def scs(self, name: str) -> str:
-        return f"scs+{self.root}/{name}/q/cone/scs.xml?"
+        return f"scs+{self.root}/surveys/q/cone_{name}/scs.xml?"
 
 
 def installed() -> bool:
@@ -114,9 +117,10 @@ def _serve(folder: Path, tables: Mapping[str, Table]) -> Iterator[Dachs]:
     user = pwd.getpwnam("postgres") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
     port, database_port = free_port(), free_port()
     root = folder / "root"
-    for name, table in tables.items():
-        (root / "inputs" / name).mkdir(parents=True)
-        _describe(root / "inputs" / name, name, table)
+    inputs = root / "inputs" / "surveys"
+    inputs.mkdir(parents=True)
+    described = [_describe(inputs, name, table) for name, table in tables.items()]
+    (inputs / "q.rd").write_text(RESOURCE.format(tables="".join(described)), "ascii")
     settings = folder / "gavo.rc"
     group = subprocess.run(
         ["id", "-gn", user.pw_name], capture_output=True, text=True, check=True
@@ -162,8 +166,7 @@ def _serve(folder: Path, tables: Mapping[str, Table]) -> Iterator[Dachs]:
         _wait(lambda: _accepts(database_port), 30.0, folder)
         run(str(programs / "createdb"), *at, "gavo")
         run("dachs", "init", "-d", f"dbname=gavo host=127.0.0.1 port={database_port}")
-        for name in tables:
-            run("dachs", "imp", f"{name}/q")
+        run("dachs", "imp", "surveys/q")
         server = subprocess.Popen(
             ["dachs", "serve", "debug"], **as_user, stdout=logs, stderr=logs, start_new_session=True
         )
@@ -183,8 +186,8 @@ def _serve(folder: Path, tables: Mapping[str, Table]) -> Iterator[Dachs]:
         logs.close()
 
 
-def _describe(folder: Path, name: str, table: Table) -> None:
-    """Write a table and what DaCHS must know of it."""
+def _describe(folder: Path, name: str, table: Table) -> str:
+    """Write a table's rows; what DaCHS must know of it."""
     rows = table.copy()
     rows.rename_columns(["RAJ2000", "DEJ2000"], ["raj2000", "dej2000"])
     kinds = {"f": "", "i": ' type="smallint" required="True"', "U": ' type="text"'}
@@ -193,9 +196,8 @@ def _describe(folder: Path, name: str, table: Table) -> None:
         for column in rows.colnames[2:]
     ]
     rows["designation"] = [f"s{i}" for i in range(len(rows))]
-    rows.write(folder / "data.csv", format="ascii.csv")
-    resource = RESOURCE.format(name=name, columns="\n".join(columns))
-    (folder / "q.rd").write_text(resource, "ascii")
+    rows.write(folder / f"{name}.csv", format="ascii.csv")
+    return TABLE.format(name=name, columns="\n".join(columns))
 
 
 def _accepts(port: int) -> bool:

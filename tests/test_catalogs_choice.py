@@ -10,7 +10,7 @@ from mocpy import MOC
 from photometrus.errors import UsageError
 from photometrus.instrument import BANDS
 from photometrus.io import catalogs
-from photometrus.io.catalogs import choice, footprints, quality, services
+from photometrus.io.catalogs import choice, footprints, naming, quality
 from photometrus.io.catalogs.columns import DEC, RA
 from photometrus.io.catalogs.footprints import FOOTPRINTS, coverage, points_in
 
@@ -156,7 +156,7 @@ def test_every_survey_is_a_whole_row(name):
     assert survey.family in quality.FAMILIES
     assert survey.columns[:2] in [(a.name, d.name) for a, d in zip(RA, DEC, strict=True)]
     # every column that is asked for is kept, and can be understood
-    assert {column.lower() for column in survey.columns} <= services._wanted()
+    assert {column.lower() for column in survey.columns} <= naming.known_names()
     asked = catalogs.services_of(survey)
     assert asked[0].protocol == "tap"
     assert len({(service.url, service.table) for service in asked}) >= 2
