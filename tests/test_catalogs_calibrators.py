@@ -203,6 +203,19 @@ def test_an_unknown_file_is_vega_and_says_so(tmp_path):
         calibrators(tmp_path, rows, "J")
 
 
+def test_doubts_are_told(tmp_path):
+    found = calibrators(tmp_path, stars(Jmag=[14.0, 15.0]), "J")
+    assert not found["good"].any()
+    assert "no magnitude has an error, so that none is trusted" in found.meta["notes"]
+    rows = two_mass(100, (266.4, -29.0), 1.0, seed=4)  # the Galactic centre
+    rows.write(tmp_path / "centre.fits")
+    found = catalogs.calibrators(tmp_path / "centre.fits", (266.4, -29.0), 1.0, "Y")
+    assert "holds for low reddening" in found.meta["notes"][0]
+    assert not catalogs.calibrators(tmp_path / "centre.fits", (266.4, -29.0), 1.0, "J").meta[
+        "notes"
+    ]
+
+
 def test_a_band_that_cannot_be_had_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no Z magnitudes, and no published transform"):
         calibrators(tmp_path, stars(Jap3=[14.0], e_Jap3=[0.02], Ksap3=[13.0]), "Z")

@@ -19,6 +19,7 @@ from photometrus.io.catalogs.calibrate import photometric_columns
 from photometrus.io.catalogs.choice import BANDS, Choice, choose_surveys
 from photometrus.io.catalogs.columns import separation_deg, standard_columns
 from photometrus.io.catalogs.files import read
+from photometrus.io.catalogs.naming import known_names
 from photometrus.io.catalogs.services import Enquiry
 from photometrus.io.catalogs.surveys import (
     SURVEYS,
@@ -135,7 +136,7 @@ def _rows(
     """A catalogue's own rows in and around a cone, the survey they are of, and its name."""
     if isinstance(source, str) and source.startswith(("postgresql://", "postgres://")):
         mirror, survey = _mirror(source, cone, band, timeout_s)
-        return postgres.query(mirror, cone, timeout_s=timeout_s), survey, str(mirror)
+        return postgres.query(mirror, cone, known_names(), timeout_s), survey, str(mirror)
     survey = survey_named(source)
     if survey is None:
         return read(Path(source)), None, str(source)

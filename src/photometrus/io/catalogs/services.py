@@ -77,9 +77,11 @@ class Enquiry:
                 )
                 self.services.sort(key=lambda other: other is not service)
                 return rows
-        cut = [error for error in failed.values() if isinstance(error, TooManyRows)]
-        if cut:
-            raise cut[0]
+        if any(isinstance(error, TooManyRows) for error in failed.values()):
+            raise TooManyRows(
+                f"{self.survey.name}: {cone[2]:.1f} deg around {cone[0]:.3f} {cone[1]:+.3f} have"
+                f" more rows than any service gives ({_reasons(failed)}); give -catalog FILE"
+            )
         raise ServiceError(
             f"{self.survey.name}: no service answered ({_reasons(failed)}); give -catalog FILE, or"
             f" let the cache {self.folder} be filled where there is a network"
@@ -207,7 +209,7 @@ def _plain(results: Any) -> Table:
     for info in status:
         text = f"{info.value} {info.content or ''}".lower()
         if results.status[0] == "OVERFLOW" or "truncated" in text:
-            raise TooManyRows("more rows than it gives at once; ask for less of the sky")
+            raise TooManyRows("cut its answer: more rows than it gives at once")
     table = results.to_table()
     plain = Table()
     for name in table.colnames:
