@@ -1,6 +1,6 @@
 """A real Virtual Observatory service on loopback: GAVO DaCHS over its own PostgreSQL cluster.
 
-It serves one table of 2MASS columns by TAP and by Simple Cone Search. Debian packages:
+It serves tables by TAP and by Simple Cone Search. Debian packages:
 python3-gavo, postgresql, postgresql-15-q3c, postgresql-15-pgsphere.
 """
 
@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,43 +37,34 @@ dalDefaultLimit: 1000000
 """
 
 RESOURCE = """\
-<resource schema="twomass">
-  <meta name="title">Point sources</meta>
-  <meta name="description">Stars with the columns of 2MASS</meta>
+<resource schema="surveys">
+  <meta name="title">Surveys</meta>
+  <meta name="description">Stars with the columns of surveys</meta>
   <meta name="creationDate">2024-01-01T00:00:00Z</meta>
   <meta name="subject">stars</meta>
   <meta name="creator">photometrus tests</meta>
-  <table id="data" onDisk="True" adql="True" mixin="//scs#q3cindex">
+{tables}
+</resource>
+"""
+TABLE = """\
+  <table id="{name}" onDisk="True" adql="True" mixin="//scs#q3cindex">
     <column name="raj2000" type="double precision" unit="deg" ucd="pos.eq.ra;meta.main"/>
     <column name="dej2000" type="double precision" unit="deg" ucd="pos.eq.dec;meta.main"/>
     <column name="designation" type="text" ucd="meta.id;meta.main"/>
-    <column name="errMaj" unit="arcsec"/>
-    <column name="errMin" unit="arcsec"/>
-    <column name="Jmag" unit="mag"/>
-    <column name="e_Jmag" unit="mag"/>
-    <column name="Hmag" unit="mag"/>
-    <column name="e_Hmag" unit="mag"/>
-    <column name="Kmag" unit="mag"/>
-    <column name="e_Kmag" unit="mag"/>
-    <column name="Qflg" type="text"/>
-    <column name="Xflg" type="smallint" required="True"/>
+{columns}
   </table>
-  <data id="import">
-    <sources>data.csv</sources><csvGrammar/>
-    <make table="data"><rowmaker idmaps="*"/></make>
+  <data id="import_{name}">
+    <sources>{name}.csv</sources><csvGrammar/>
+    <make table="{name}"><rowmaker idmaps="*"/></make>
   </data>
-  <service id="cone" allowed="scs.xml">
-    <meta name="shortName">points</meta>
+  <service id="cone_{name}" allowed="scs.xml">
+    <meta name="shortName">{name}</meta>
     <meta name="testQuery">
       <meta name="ra">1</meta><meta name="dec">1</meta><meta name="sr">1</meta>
     </meta>
-    <dbCore queriedTable="data"><FEED source="//scs#coreDescs"/></dbCore>
+    <dbCore queriedTable="{name}"><FEED source="//scs#coreDescs"/></dbCore>
   </service>
-</resource>
 """
-
-COLUMNS = ["RAJ2000", "DEJ2000", "errMaj", "errMin", "Jmag", "e_Jmag", "Hmag", "e_Hmag"]
-COLUMNS += ["Kmag", "e_Kmag", "Qflg", "XflgGAL"]
 
 
 @dataclass(frozen=True)
@@ -81,14 +72,14 @@ class Dachs:
     """The addresses of a running service, in the form that `catalogs.reference` takes."""
 
     root: str
+    database: str
+    """URL of the PostgreSQL database behind it, which has q3c."""
 
-    @property
-    def tap(self) -> str:
-        return f"tap+{self.root}/tap#twomass.data"
+    def tap(self, name: str) -> str:
+        return f"tap+{self.root}/tap#surveys.{name}"
 
-    @property
-    def scs(self) -> str:
-        return f"scs+{self.root}/twomass/q/cone/scs.xml?"
+    def scs(self, name: str) -> str:
+        return f"scs+{self.root}/surveys/q/cone_{name}/scs.xml?"
 
 
 def installed() -> bool:
@@ -108,25 +99,28 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serve(stars: Table) -> Iterator[Dachs]:
-    """Serve `stars` from a new database cluster, until the block is left."""
+def serve(tables: Mapping[str, Table]) -> Iterator[Dachs]:
+    """Serve tables (RAJ2000, DEJ2000 and others) from a new database, until the block is left."""
     # Not in pytest's own folder, which is closed to the user that the database runs as.
     with (
         tempfile.TemporaryDirectory(prefix="dachs-", ignore_cleanup_errors=True) as folder,
-        _serve(Path(folder), stars) as dachs,
+        _serve(Path(folder), tables) as dachs,
     ):
         yield dachs
 
 
 @contextlib.contextmanager
-def _serve(folder: Path, stars: Table) -> Iterator[Dachs]:
+def _serve(folder: Path, tables: Mapping[str, Table]) -> Iterator[Dachs]:
     programs = _postgres_programs()
     assert programs is not None
     # PostgreSQL refuses root; its package makes this user.
     user = pwd.getpwnam("postgres") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
     port, database_port = free_port(), free_port()
     root = folder / "root"
-    (root / "inputs" / "twomass").mkdir(parents=True)
+    inputs = root / "inputs" / "surveys"
+    inputs.mkdir(parents=True)
+    described = [_describe(inputs, name, table) for name, table in tables.items()]
+    (inputs / "q.rd").write_text(RESOURCE.format(tables="".join(described)), "ascii")
     settings = folder / "gavo.rc"
     group = subprocess.run(
         ["id", "-gn", user.pw_name], capture_output=True, text=True, check=True
@@ -134,11 +128,6 @@ def _serve(folder: Path, stars: Table) -> Iterator[Dachs]:
     settings.write_text(
         SETTINGS.format(root=root, user=user.pw_name, group=group, port=port), "ascii"
     )
-    (root / "inputs" / "twomass" / "q.rd").write_text(RESOURCE, "ascii")
-    rows = stars[COLUMNS]
-    rows.rename_columns(["RAJ2000", "DEJ2000", "XflgGAL"], ["raj2000", "dej2000", "Xflg"])
-    rows["designation"] = [f"s{i}" for i in range(len(rows))]
-    rows.write(root / "inputs" / "twomass" / "data.csv", format="ascii.csv")
     environment = {
         "PATH": "/usr/bin:/bin",
         "HOME": str(folder),
@@ -177,13 +166,13 @@ def _serve(folder: Path, stars: Table) -> Iterator[Dachs]:
         _wait(lambda: _accepts(database_port), 30.0, folder)
         run(str(programs / "createdb"), *at, "gavo")
         run("dachs", "init", "-d", f"dbname=gavo host=127.0.0.1 port={database_port}")
-        run("dachs", "imp", "twomass/q")
+        run("dachs", "imp", "surveys/q")
         server = subprocess.Popen(
             ["dachs", "serve", "debug"], **as_user, stdout=logs, stderr=logs, start_new_session=True
         )
         address = f"http://127.0.0.1:{port}"
         _wait(lambda: _available(address), 60.0, folder)
-        yield Dachs(address)
+        yield Dachs(address, f"postgresql://{user.pw_name}@127.0.0.1:{database_port}/gavo")
     finally:
         for process in (server, database):
             if process is not None:
@@ -195,6 +184,20 @@ def _serve(folder: Path, stars: Table) -> Iterator[Dachs]:
                     process.kill()
                     process.wait()
         logs.close()
+
+
+def _describe(folder: Path, name: str, table: Table) -> str:
+    """Write a table's rows; what DaCHS must know of it."""
+    rows = table.copy()
+    rows.rename_columns(["RAJ2000", "DEJ2000"], ["raj2000", "dej2000"])
+    kinds = {"f": "", "i": ' type="smallint" required="True"', "U": ' type="text"'}
+    columns = [
+        f'    <column name="{column}"{kinds[rows[column].dtype.kind]}/>'
+        for column in rows.colnames[2:]
+    ]
+    rows["designation"] = [f"s{i}" for i in range(len(rows))]
+    rows.write(folder / f"{name}.csv", format="ascii.csv")
+    return TABLE.format(name=name, columns="\n".join(columns))
 
 
 def _accepts(port: int) -> bool:

@@ -1,21 +1,15 @@
-"""Reference catalogues from files and from a real VO service on loopback, sound and broken."""
-
-import socket
-import socketserver
-import threading
-import time
+"""Reference catalogues from files."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import MaskedColumn, Table
+from pyarrow import parquet
 
-import dachs
-from conftest import skip_unless_ci
-from photometrus.errors import MissingInput, ServiceError, UsageError
+from catalogcase import two_mass, within
+from photometrus.errors import MissingInput, UsageError
 from photometrus.io import catalogs
-from photometrus.io.catalogs import services
 
 COLUMNS = {
     "ra_deg": "deg",
@@ -31,35 +25,9 @@ COLUMNS = {
 CENTRES = [(150.0, -30.0), (0.05, 10.0), (359.95, -0.5), (123.0, 89.9), (77.0, -90.0)]
 
 
-def two_mass(n, centre, radius_deg, seed):
-    """A catalogue with 2MASS's columns: stars on a cap of the sphere, whatever its place."""
-    random = np.random.RandomState(seed)
-    # Evenly on the cap: the cosine of the distance is uniform.
-    apart = np.degrees(np.arccos(1 - random.uniform(size=n) * (1 - np.cos(np.radians(radius_deg)))))
-    stars = SkyCoord(*centre, unit="deg").directional_offset_by(
-        random.uniform(0, 360, n) * SkyCoord(0, 0, unit="deg").ra.unit,
-        apart * SkyCoord(0, 0, unit="deg").ra.unit,
-    )
-    rows = Table({"RAJ2000": stars.ra.deg, "DEJ2000": stars.dec.deg})
-    for band in "JHK":
-        rows[f"{band}mag"] = np.round(random.uniform(8, 16, n), 3)
-        rows[f"e_{band}mag"] = np.round(random.uniform(0.02, 0.1, n), 3)
-    rows["errMaj"] = np.round(random.uniform(0.06, 0.2, n), 2)
-    rows["errMin"] = 0.06
-    rows["Qflg"] = "AAA"
-    rows["XflgGAL"] = (random.uniform(size=n) < 0.1).astype(np.int16)
-    return rows
-
-
 @pytest.fixture
 def rows():
     return two_mass(500, (150.0, -30.0), 1.0, seed=1)
-
-
-def within(rows, centre, radius_deg):
-    """The rows in a cone, by astropy."""
-    stars = SkyCoord(rows["RAJ2000"], rows["DEJ2000"], unit="deg")
-    return rows[stars.separation(SkyCoord(*centre, unit="deg")).deg <= radius_deg]
 
 
 def test_a_file_gives_the_standard_columns(tmp_path, rows):
@@ -84,11 +52,14 @@ def test_a_file_gives_the_standard_columns(tmp_path, rows):
     assert stars.meta["mag_band"] == "J"
 
 
-@pytest.mark.parametrize("ending", [".ecsv", ".csv", ".vot", ".fits.gz"])
+@pytest.mark.parametrize("ending", [".ecsv", ".csv", ".vot", ".fits.gz", ".parquet"])
 def test_every_format_gives_the_same(tmp_path, rows, ending):
     path = tmp_path / f"ref{ending}"
     rows.write(tmp_path / "ref.fits")
-    rows.write(path, format={".vot": "votable", ".fits.gz": "fits"}.get(ending))
+    if ending == ".parquet":
+        parquet.write_table(pa.table({name: rows[name] for name in rows.colnames}), path)
+    else:
+        rows.write(path, format={".vot": "votable", ".fits.gz": "fits"}.get(ending))
     expected = catalogs.reference(tmp_path / "ref.fits", (150.0, -30.0), 0.5, "H")
     stars = catalogs.reference(str(path), (150.0, -30.0), 0.5, "H")
     assert len(expected) > 100
@@ -222,194 +193,3 @@ def test_errors_name_the_way_out(tmp_path, rows):
     sexagesimal = Table({"RAJ2000": ["10 00 00"], "DEJ2000": ["-30 00 00"], "Jmag": [12.0]})
     with pytest.raises(UsageError, match="RAJ2000: holds .*, expected numbers in deg"):
         catalogs.standard_columns(sexagesimal, "J", "x")
-
-
-# A real service
-
-SKY = {"plain": (201.2, -0.52), "wrapped": (0.02, 3.0), "pole": (45.0, -89.95)}
-
-
-@pytest.fixture(scope="module")
-def sky():
-    """What the service has: stars around three places."""
-    from astropy.table import vstack
-
-    return vstack([two_mass(800, c, 0.8, seed=i) for i, c in enumerate(SKY.values())])
-
-
-@pytest.fixture(scope="module")
-def vo(sky):
-    """A real DaCHS serving that sky."""
-    if not dachs.installed():
-        skip_unless_ci("GAVO DaCHS or PostgreSQL is not installed")
-    with dachs.serve(sky) as running:
-        yield running
-
-
-@pytest.mark.parametrize("place", SKY)
-@pytest.mark.parametrize("protocol", ["tap", "scs"])
-def test_a_service_gives_what_a_file_gives(vo, sky, tmp_path, protocol, place):
-    sky.write(tmp_path / "sky.fits")
-    cone = (SKY[place], 0.5, "J")
-    expected = catalogs.reference(tmp_path / "sky.fits", *cone)
-    stars = catalogs.reference("2MASS", *cone, cache=tmp_path, services=[getattr(vo, protocol)])
-    assert len(expected) > 200
-    assert len(stars) == len(expected)
-    for name in COLUMNS:
-        # magnitudes and errors are float32 in the database: 6e-8
-        np.testing.assert_allclose(stars[name], expected[name], rtol=1e-6, err_msg=name)
-    assert stars.meta["source"] == "2MASS"
-
-
-def test_a_cone_within_a_cone_needs_no_service(vo, tmp_path):
-    big = catalogs.reference("2mass", SKY["wrapped"], 0.5, "J", cache=tmp_path, services=[vo.tap])
-    kept = list(tmp_path.iterdir())
-    assert len(kept) == 1
-    nowhere = [f"tap+http://127.0.0.1:{dachs.free_port()}/tap"]
-    inside = (359.9, 3.1)
-    small = catalogs.reference("2MASS", inside, 0.3, "H", cache=tmp_path, services=nowhere)
-    assert 0 < len(small) < len(big)
-    apart = catalogs.separation_deg(small["ra_deg"], small["dec_deg"], *inside)
-    assert apart.max() <= 0.3
-    again = catalogs.reference("2MASS", SKY["wrapped"], 0.5, "J", cache=tmp_path, services=nowhere)
-    assert (again == big).all()
-    with pytest.raises(ServiceError):  # 0.16 deg away: a part of it is not there
-        catalogs.reference("2MASS", inside, 0.4, "J", cache=tmp_path, services=nowhere)
-    assert list(tmp_path.iterdir()) == kept
-
-
-@pytest.mark.parametrize("cut", [3000, -3000, 0])
-def test_a_damaged_cache_is_asked_again(vo, tmp_path, caplog, cut):
-    first = catalogs.reference("2MASS", SKY["plain"], 0.2, "J", cache=tmp_path, services=[vo.tap])
-    (kept,) = tmp_path.iterdir()
-    whole = kept.read_bytes()
-    kept.write_bytes(whole[:cut])
-    again = catalogs.reference("2MASS", SKY["plain"], 0.2, "J", cache=tmp_path, services=[vo.tap])
-    assert "damaged" in caplog.text
-    assert len(again) == len(first) > 0
-    assert len(kept.read_bytes()) == len(whole)
-
-
-def test_environment_tells_services_and_cache(vo, tmp_path, monkeypatch):
-    nowhere = f"tap+http://127.0.0.1:{dachs.free_port()}/tap"
-    monkeypatch.setenv("PHOTOMETRUS_VO_2MASS", f"{nowhere} {vo.scs}")
-    monkeypatch.setenv("PHOTOMETRUS_CACHE", str(tmp_path / "new" / "folder"))
-    assert len(catalogs.reference("2MASS", SKY["plain"], 0.2, "J")) > 10
-    assert len(list((tmp_path / "new" / "folder").iterdir())) == 1
-
-
-def test_no_stars_is_an_answer_that_is_not_kept(vo, tmp_path):
-    stars = catalogs.reference("2MASS", (100.0, 50.0), 0.2, "J", cache=tmp_path, services=[vo.tap])
-    assert len(stars) == 0
-    assert set(stars.colnames) == set(COLUMNS)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_service_that_lacks_the_table_is_passed_over(vo, tmp_path, monkeypatch):
-    monkeypatch.setattr(services, "PAUSE_S", 0.0)
-    wrong = vo.tap.replace("twomass.data", "absent.stars")
-    stars = catalogs.reference(
-        "2MASS", SKY["plain"], 0.2, "J", cache=tmp_path, services=[wrong, vo.scs]
-    )
-    assert len(stars) > 10
-    with pytest.raises(ServiceError, match="no service answered, of 1 asked 2 times.*absent"):
-        catalogs.reference("2MASS", SKY["plain"], 0.3, "J", cache=tmp_path, services=[wrong])
-
-
-# Services that are broken
-
-
-VOTABLE_ERROR = b"""<?xml version="1.0"?>
-<VOTABLE version="1.3" xmlns="http://www.ivoa.net/xml/VOTable/v1.3"><RESOURCE type="results">
-<INFO name="QUERY_STATUS" value="ERROR">the disk is full</INFO></RESOURCE></VOTABLE>"""
-VOTABLE_OTHER = b"""<?xml version="1.0"?>
-<VOTABLE version="1.3" xmlns="http://www.ivoa.net/xml/VOTable/v1.3"><RESOURCE type="results">
-<INFO name="QUERY_STATUS" value="OK"/><TABLE><FIELD name="ident" datatype="int"/><DATA><TABLEDATA>
-<TR><TD>1</TD></TR></TABLEDATA></DATA></TABLE></RESOURCE></VOTABLE>"""
-CASES = {
-    "html": (b"200 OK", b"<html><body>We are down</body></html>", ""),
-    "error": (b"200 OK", VOTABLE_ERROR, "the disk is full"),
-    "other": (b"200 OK", VOTABLE_OTHER, "without"),
-    "500": (b"500 Internal Server Error", b"oops", "500"),
-    "empty": (b"200 OK", b"", ""),
-    "cut": (b"200 OK", VOTABLE_OTHER[:150], ""),
-}
-
-
-class Broken(socketserver.ThreadingTCPServer):
-    """A server that answers every request with the same bytes, or not at all."""
-
-    daemon_threads = True
-    allow_reuse_address = True
-
-    def __init__(self, answer):
-        self.answer = answer
-        self.asked = 0
-        super().__init__(("127.0.0.1", 0), _Handler)
-        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
-
-    def __exit__(self, *args):
-        self.shutdown()
-        super().__exit__(*args)
-
-
-class _Handler(socketserver.StreamRequestHandler):
-    def handle(self):
-        self.server.asked += 1
-        self.request.recv(65536)
-        if self.server.answer is None:
-            time.sleep(3.0)
-            return
-        status, body = self.server.answer
-        self.wfile.write(
-            b"HTTP/1.1 %s\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n"
-            b"Connection: close\r\n\r\n%s" % (status, len(body), body)
-        )
-
-
-@pytest.mark.parametrize("protocol", ["tap", "scs"])
-@pytest.mark.parametrize("case", CASES)
-def test_garbage_is_one_line(tmp_path, monkeypatch, case, protocol):
-    monkeypatch.setattr(services, "PAUSE_S", 0.0)
-    status, body, told = CASES[case]
-    with Broken((status, body)) as server:
-        address = f"{protocol}+http://127.0.0.1:{server.server_address[1]}/x"
-        with pytest.raises(ServiceError, match="2MASS: no service answered") as caught:
-            catalogs.reference("2MASS", (10, 10), 0.1, "J", cache=tmp_path, services=[address])
-        assert server.asked == 2
-    assert "\n" not in str(caught.value)
-    assert "<" not in str(caught.value)
-    if case != "error" or protocol == "tap":  # a cone search has no such status
-        assert told in str(caught.value)
-    assert len(str(caught.value)) < 450
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("protocol", ["tap", "scs"])
-def test_a_silent_or_absent_service_costs_its_time_out(tmp_path, monkeypatch, protocol):
-    monkeypatch.setattr(services, "PAUSE_S", 0.0)
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))  # bound but not listening: refuses
-        absent = f"{protocol}+http://127.0.0.1:{closed.getsockname()[1]}/x"
-        with Broken(None) as server:
-            silent = f"{protocol}+http://127.0.0.1:{server.server_address[1]}/x"
-            begin = time.monotonic()
-            with pytest.raises(ServiceError, match="of 2 asked 2 times"):
-                catalogs.reference(
-                    *("2MASS", (10, 10), 0.1, "J"),
-                    cache=tmp_path,
-                    services=[silent, absent],
-                    timeout_s=0.3,
-                )
-            # twice 0.3 s for the silent one; the absent one refuses at once
-            assert 0.6 <= time.monotonic() - begin < 2.5
-
-
-def test_the_surveys_are_rows():
-    for name, survey in catalogs.SURVEYS.items():
-        assert survey.name == name
-        asked = catalogs.services_of(survey)
-        assert asked[0].protocol == "tap"
-        assert {service.protocol for service in asked} == {"tap", "scs"}
-        assert len({service.url for service in asked}) >= 8
-        assert all(service.url.startswith("https://") for service in asked)

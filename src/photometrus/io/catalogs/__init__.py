@@ -19,6 +19,7 @@ from photometrus.io.catalogs.calibrate import photometric_columns
 from photometrus.io.catalogs.choice import BANDS, Choice, choose_surveys
 from photometrus.io.catalogs.columns import separation_deg, standard_columns
 from photometrus.io.catalogs.files import read
+from photometrus.io.catalogs.naming import known_names
 from photometrus.io.catalogs.services import Enquiry
 from photometrus.io.catalogs.surveys import (
     SURVEYS,
@@ -135,7 +136,7 @@ def _rows(
     """A catalogue's own rows in and around a cone, the survey they are of, and its name."""
     if isinstance(source, str) and source.startswith(("postgresql://", "postgres://")):
         mirror, survey = _mirror(source, cone, band, timeout_s)
-        return postgres.query(mirror, cone, timeout_s=timeout_s), survey, str(mirror)
+        return postgres.query(mirror, cone, known_names(), timeout_s), survey, str(mirror)
     survey = survey_named(source)
     if survey is None:
         return read(Path(source)), None, str(source)
@@ -152,12 +153,12 @@ def _mirror(source: str, cone: Cone, band: str, timeout_s: float) -> tuple[Servi
         there = postgres.mirrors(url, timeout_s)
         best = (f"prime_{one.survey.lower()}_local" for one in choose_surveys(band, *cone))
         table = next((name for name in best if name in there), "")
-    service = service_named(f"{url}#{table}", table, "the mirror")
     if not table:
         raise UsageError(
-            f"{service}: no table prime_<survey>_local of a survey of this field; name one"
-            " with #table"
+            f"{service_named(url, '', 'the mirror')}: no table prime_<survey>_local of a survey"
+            f" that has {band} in this field; name one with #table"
         )
+    service = service_named(f"{url}#{table}", table, "the mirror")
     return service, names.get(table.split(".")[-1])
 
 

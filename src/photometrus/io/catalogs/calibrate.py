@@ -1,8 +1,10 @@
 """Calibrators: a catalogue's rows as magnitudes in PRIME's band, with all that is known of them."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 from photometrus import systems
@@ -27,8 +29,29 @@ COLORS = {
     "H": (("J", "H"), ("H", "K")),
 }
 
+LOW_REDDENING_DEG = 5.0
+"""Galactic latitude beyond which transforms through colours are used without a note."""
+
 Mag = tuple[Column, Column]
 """Magnitudes and their errors, NaN where unknown."""
+
+
+@dataclass(frozen=True)
+class _InBand:
+    """Magnitudes in the band that was asked for, and how they were had.
+
+    system : photometric system; brightness : in the filter that may have been saturated; bands :
+    whose flags count; words, reference, common_err : of a transform ("" and 0 when there is none)
+    """
+
+    mag: Column
+    err: Column
+    system: str
+    brightness: Column
+    bands: tuple[str, ...]
+    words: str = ""
+    reference: str = ""
+    common_err: float = 0.0
 
 
 def photometric_columns(rows: Table, band: str, survey: Survey | None, name: str) -> Table:
@@ -39,43 +62,40 @@ def photometric_columns(rows: Table, band: str, survey: Survey | None, name: str
     Raises UsageError when it has neither the band nor what a published transform needs.
     """
     family = survey.family if survey else family_of(rows)
-    known = FAMILIES[family]
-    found = Columns(rows)
+    found, notes = Columns(rows), list[str]()
     stars = positions(rows, name, epoch_yr=survey.epoch_yr if survey else None)
-    notes: list[str] = []
-    system = _system(rows, known, notes)
-    stars["mag"], stars["mag_err"], transform = _band(found, band, system, name)
-    reach = survey.reach.get(transform.base if transform else band) if survey else None
-    label, stars["color"], stars["color_err"] = _color(found, band, known)
+    system = _system(rows, FAMILIES[family], notes)
+    got = _in_band(found, band, system, FAMILIES[family], name)
+    reach = survey.reach.get(got.bands[0]) if survey else None
+    stars["mag"], stars["mag_err"] = got.mag, got.err
+    color_name, stars["color"], stars["color_err"] = _color(found, band, FAMILIES[family])
     stars["extended"] = extended(rows, family)
-    bands = transform.color if transform else (band,)
-    good = np.isfinite(stars["mag"]) & np.isfinite(stars["mag_err"])
-    for one in bands:
+    good = np.isfinite(got.mag) & np.isfinite(got.err)
+    if len(good) and not good.any():
+        notes.append("no magnitude has an error, so that none is trusted")
+    for one in got.bands:
         good &= trusted(rows, one, family)
     if reach is not None:
-        brightness = stars["mag"] if transform is None else _known(found, transform.base)[0]
-        good &= np.asarray(brightness > reach.bright)
+        good &= got.brightness > reach.bright
     stars["good"] = good
     with_units(stars)
-    for column in ("color", "color_err"):
-        stars[column].unit = "mag"
-    into = transform.into if transform else system
+    if got.reference and len(stars):
+        _warn_of_reddening(stars, notes)
     stars.meta.update(
         survey=survey.name if survey else "local",
-        mag_system="AB" if into == "AB" else "Vega",
-        photometric_system=into,
-        to_ab=systems.offset(into, band, "AB"),
-        to_vega=systems.offset(into, band, "Vega"),
-        transform="",
-        transform_reference="",
-        transform_err=0.0,
-        color_name=label,
+        mag_system="AB" if got.system == "AB" else "Vega",
+        photometric_system=got.system,
+        to_ab=systems.offset(got.system, band, "AB"),
+        to_vega=systems.offset(got.system, band, "Vega"),
+        transform=got.words,
+        transform_reference=got.reference,
+        transform_err=got.common_err,
+        color_name=color_name,
         depth=reach.depth if reach else float("nan"),
         bright=reach.bright if reach else float("nan"),
         epoch=float(np.median(stars["epoch_yr"])) if len(stars) else float("nan"),
         notes=notes,
     )
-    _tell_of_filter(stars.meta, found, band, known, transform)
     return stars[placed(stars) & np.isfinite(stars["mag"])]
 
 
@@ -94,25 +114,29 @@ def _system(rows: Table, known: Family, notes: list[str]) -> str:
     return systems.DEFAULT
 
 
-def _band(
-    found: Columns, band: str, system: str, name: str
-) -> tuple[Column, Column, systems.Transform | None]:
+def _in_band(found: Columns, band: str, system: str, family: Family, name: str) -> _InBand:
     """Magnitudes in the band: there, or by a transform, or in a column that names no band."""
     there = magnitude(found, band)
     if there is not None:
-        return *there, None
+        words, error = _other_filter(found, band, family)
+        return _InBand(*there, system, there[0], (band,), words, "", error)
     transform = systems.transform_for(system, band)
     if transform is not None:
-        needed = {transform.base, *transform.color}
-        got = {one: pair for one in needed if (pair := magnitude(found, one)) is not None}
-        if len(got) == len(needed):
-            mags = {one: pair[0] for one, pair in got.items()}
-            errors = {one: pair[1] for one, pair in got.items()}
-            mag, error, _ = systems.transformed(transform, mags, errors)
-            return mag, error, transform
+        bands = tuple(dict.fromkeys((transform.base, *transform.color)))
+        if all(magnitude(found, one) is not None for one in bands):
+            known = {one: _known(found, one) for one in bands}
+            mag, err, common = systems.transformed(
+                transform,
+                {one: pair[0] for one, pair in known.items()},
+                {one: pair[1] for one, pair in known.items()},
+            )
+            brightness, words = known[transform.base][0], str(transform)
+            return _InBand(
+                mag, err, transform.into, brightness, bands, words, transform.reference, common
+            )
     unnamed = magnitude(found, "")
     if unnamed is not None:
-        return *unnamed, None
+        return _InBand(*unnamed, system, unnamed[0], (band,))
     raise UsageError(
         f"{name}: no {band} magnitudes, and no published transform from what it has"
         f" ({listed(found.rows.colnames)}); take another -survey or -catalog"
@@ -146,33 +170,32 @@ def _color(found: Columns, band: str, known: Family) -> tuple[str, Column, Colum
     return f"{known.labels.get(blue, blue)}-{known.labels.get(red, red)}", color, error
 
 
-def _tell_of_filter(
-    meta: dict[str, object],
-    found: Columns,
-    band: str,
-    known: Family,
-    transform: systems.Transform | None,
-) -> None:
-    """Write what was done about a band that the survey lacks, and what it may be wrong by."""
-    if transform is not None:
-        pairs = {one: _known(found, one) for one in {transform.base, *transform.color}}
-        mags = {one: pair[0] for one, pair in pairs.items()}
-        errors = {one: pair[1] for one, pair in pairs.items()}
-        meta["transform"] = str(transform)
-        meta["transform_reference"] = transform.reference
-        meta["transform_err"] = systems.transformed(transform, mags, errors)[2]
-    elif band in known.wavelengths_nm:
-        letter, own = known.labels.get(band, band), known.wavelengths_nm[band]
-        meta["transform"] = (
-            f"{letter} at {own:g} nm taken as {band} at {WAVELENGTH_NM[band]:g} nm; the colour"
-            " term is left to the zero point"
+def _other_filter(found: Columns, band: str, family: Family) -> tuple[str, float]:
+    """Words for another telescope's filter of that letter, and what it may be wrong by."""
+    if band not in family.wavelengths_nm:
+        return "", 0.0
+    letter, own = family.labels.get(band, band), family.wavelengths_nm[band]
+    words = (
+        f"{letter} at {own:g} nm taken as {band} at {WAVELENGTH_NM[band]:g} nm; the colour term is"
+        " left to the zero point"
+    )
+    return words, _neglected(found, band, family)
+
+
+def _warn_of_reddening(stars: Table, notes: list[str]) -> None:
+    """Note that a transform for low reddening is used in the Galactic plane."""
+    middle = (np.median(stars["ra_deg"]), np.median(stars["dec_deg"]))
+    latitude = float(SkyCoord(*middle, unit="deg").galactic.b.deg)
+    if abs(latitude) < LOW_REDDENING_DEG:
+        notes.append(
+            f"the transform holds for low reddening, and the field is at Galactic latitude"
+            f" {latitude:+.1f} deg"
         )
-        meta["transform_err"] = _neglected(found, band, known)
 
 
-def _neglected(found: Columns, band: str, known: Family) -> float:
+def _neglected(found: Columns, band: str, family: Family) -> float:
     """The colour term that is left out: a spectrum linear in wavelength between two filters."""
-    own = known.wavelengths_nm
+    own = family.wavelengths_nm
     for pair, color, _ in _colors(found, band):
         values = color[np.isfinite(color)]
         if values.size and set(pair) <= own.keys():

@@ -108,6 +108,8 @@ UNITS = {
     "epoch_yr": "yr",
     "mag": "mag",
     "mag_err": "mag",
+    "color": "mag",
+    "color_err": "mag",
 }
 
 

@@ -25,12 +25,12 @@ CONNECT_TIMEOUT_S = 10
 def query(
     service: "Service",
     cone: tuple[float, float, float],
-    wanted: Collection[str] = (),
+    wanted: Collection[str],
     timeout_s: float = 60.0,
 ) -> Table:
     """The rows of a mirror's table within a cone (RA, Dec, radius; degrees).
 
-    wanted : names of columns in lower case; empty: all
+    wanted : names of columns, in lower case
 
     Raises ServiceError when it cannot be reached or lacks the table or q3c, UsageError without
     the library.
@@ -41,7 +41,7 @@ def query(
         table = sql.Identifier(*service.table.split("."))
         there = connection.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(table))
         names = [column.name for column in there.description or ()]
-        names = [name for name in names if not wanted or name.lower() in wanted]
+        names = [name for name in names if name.lower() in wanted]
         first, second = _position(names, service)
         rows = connection.execute(
             sql.SQL("SELECT {} FROM {} WHERE q3c_radial_query({}, {}, %s, %s, %s)").format(

@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +14,9 @@ from astropy.table import Table
 
 from photometrus.errors import ServiceError
 from photometrus.io.catalogs import postgres
-from photometrus.io.catalogs.columns import DEC, EPOCH, MAGNITUDES, POS_ERR, PROPER_MOTION, RA
+from photometrus.io.catalogs.columns import DEC, MAGNITUDES, RA
 from photometrus.io.catalogs.lookup import Columns, listed
-from photometrus.io.catalogs.quality import FAMILIES
+from photometrus.io.catalogs.naming import known_names, renamed
 from photometrus.io.catalogs.surveys import Service, Survey
 from photometrus.io.catalogs.tiles import Cone, TooManyRows
 
@@ -26,15 +25,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_ROWS = 2_000_000
+MAX_ROWS = 1_000_000
 """Most rows that a service is asked for at once: 2MASS in the bulge has 5e5 per square degree."""
-MAX_BYTES = 2_000_000_000
+MAX_BYTES = 1_000_000_000
 """Largest answer, and ..."""
 MAX_TIMES = 20
 """... longest, in units of the time-out for silence."""
 ROUNDS = 2
 PAUSE_S = 2.0
 """All services are asked in turn, and once more after a pause unless they were silent."""
+SMALLEST_DEG = 0.5
+"""A cone around one tile: too many rows in it are no reason to ask for less."""
 CONNECT_TIMEOUT_S = 10.0
 """A host that does not even greet within this time is down."""
 
@@ -50,6 +51,7 @@ class Enquiry:
         self.timeout_s = timeout_s
         self.patience_s = min(timeout_s, CONNECT_TIMEOUT_S)
         self.folder = folder
+        self.columns: dict[Service, list[str]] = {}
 
     def __call__(self, cone: Cone) -> Table:
         """The rows of the first service that answers; ServiceError when none does."""
@@ -61,7 +63,9 @@ class Enquiry:
                 try:
                     rows = self._query(service, cone)
                 except ServiceError as error:
-                    log.warning("%s: %s: %s", self.survey.name, service, error)
+                    if isinstance(error, TooManyRows) and cone[2] > SMALLEST_DEG:
+                        raise
+                    log.info("%s: %s: %s", self.survey.name, service, error)
                     failed[service] = error
                     took_s = time.monotonic() - begin
                     if isinstance(error, TooManyRows) or took_s >= self.patience_s:
@@ -73,9 +77,11 @@ class Enquiry:
                 )
                 self.services.sort(key=lambda other: other is not service)
                 return rows
-        cut = [error for error in failed.values() if isinstance(error, TooManyRows)]
-        if cut:
-            raise cut[0]
+        if any(isinstance(error, TooManyRows) for error in failed.values()):
+            raise TooManyRows(
+                f"{self.survey.name}: {cone[2]:.1f} deg around {cone[0]:.3f} {cone[1]:+.3f} have"
+                f" more rows than any service gives ({_reasons(failed)}); give -catalog FILE"
+            )
         raise ServiceError(
             f"{self.survey.name}: no service answered ({_reasons(failed)}); give -catalog FILE, or"
             f" let the cache {self.folder} be filled where there is a network"
@@ -84,15 +90,18 @@ class Enquiry:
     def _query(self, service: Service, cone: Cone) -> Table:
         """One query to one service; ServiceError in one line when it fails."""
         if service.protocol == "postgresql":
-            rows = postgres.query(service, cone, _wanted(), self.timeout_s)
+            rows = postgres.query(service, cone, known_names(), self.timeout_s)
         else:
             with _session(self.timeout_s) as session:
-                if service.protocol == "tap":
-                    rows = _plain(_tap(session, service, self.survey, cone))
-                else:
+                if service.protocol == "scs":
                     rows = _plain(_scs(session, service, cone))
+                else:
+                    if service not in self.columns:
+                        there = _columns_there(session, service)
+                        self.columns[service] = there or list(self.survey.columns)
+                    rows = _plain(_tap(session, service, self.columns[service], cone))
         _check(rows)
-        return rows
+        return renamed(rows, self.survey.columns)
 
 
 def _reasons(failed: dict[Service, ServiceError]) -> str:
@@ -101,23 +110,6 @@ def _reasons(failed: dict[Service, ServiceError]) -> str:
     for service, error in failed.items():
         hosts.setdefault(str(error)[:160], []).append(service.host)
     return "; ".join(f"{', '.join(dict.fromkeys(names))}: {why}" for why, names in hosts.items())
-
-
-@cache
-def _wanted() -> frozenset[str]:
-    """Every name, in lower case, that a column of use may have."""
-    places = {alias.name for alias in (*RA, *DEC, *EPOCH)}
-    pairs = {alias.name for pair in (*POS_ERR, *PROPER_MOTION) for alias in pair}
-    mags = {name for row in MAGNITUDES for pair in row.names for name in pair}
-    cuts = {
-        name
-        for family in FAMILIES.values()
-        for group in (*family.cuts.values(), family.galaxies)
-        for cut in group
-        for name in cut.names
-    }
-    kron = {name for family in FAMILIES.values() for pair in family.kron for name in pair}
-    return frozenset(name.lower() for name in places | pairs | mags | cuts | kron)
 
 
 def _check(rows: Table) -> None:
@@ -129,11 +121,9 @@ def _check(rows: Table) -> None:
         raise ServiceError(f"answered without magnitudes: {listed(rows.colnames)}")
 
 
-def _tap(session: "requests.Session", service: Service, survey: Survey, cone: Cone) -> Any:
+def _tap(session: "requests.Session", service: Service, names: list[str], cone: Cone) -> Any:
     import pyvo
 
-    tap = pyvo.dal.TAPService(service.url, session=session)
-    names = _columns_there(tap, service.table) or survey.columns
     found = Columns(Table(names=names))
     pairs = ((found.find(a.name), found.find(d.name)) for a, d in zip(RA, DEC, strict=True))
     first, second = next(((a, d) for a, d in pairs if a and d), names[:2])
@@ -143,14 +133,16 @@ def _tap(session: "requests.Session", service: Service, survey: Survey, cone: Co
         f"POINT('ICRS', {_quoted(first)}, {_quoted(second)}),"
         f" CIRCLE('ICRS', {ra}, {dec}, {radius}))"
     )
+    tap = pyvo.dal.TAPService(service.url, session=session)
     return tap.run_sync(adql, maxrec=MAX_ROWS)
 
 
-def _columns_there(tap: Any, table: str) -> list[str]:
-    """The columns of use of a table, as the service itself calls them; none when it is silent."""
+def _columns_there(session: "requests.Session", service: Service) -> list[str]:
+    """The columns of use of a table, as the service itself calls them; none if it knows none."""
     import pyvo
 
-    bare = table.strip('"').replace("'", "''")
+    tap = pyvo.dal.TAPService(service.url, session=session)
+    bare = service.table.strip('"').replace("'", "''")
     names = ", ".join(f"'{name}'" for name in dict.fromkeys((bare, f'"{bare}"', bare.lower())))
     try:
         rows = tap.run_sync(
@@ -159,7 +151,7 @@ def _columns_there(tap: Any, table: str) -> list[str]:
     except pyvo.dal.DALQueryError:
         return []
     there = [str(name).strip('"') for name in rows.columns[0]] if len(rows.columns) else []
-    return [name for name in dict.fromkeys(there) if name.lower() in _wanted()]
+    return [name for name in dict.fromkeys(there) if name.lower() in known_names()]
 
 
 def _quoted(name: str) -> str:
@@ -217,11 +209,11 @@ def _plain(results: Any) -> Table:
     for info in status:
         text = f"{info.value} {info.content or ''}".lower()
         if results.status[0] == "OVERFLOW" or "truncated" in text:
-            raise TooManyRows("more rows than it gives at once; ask for less of the sky")
+            raise TooManyRows("cut its answer: more rows than it gives at once")
     table = results.to_table()
     plain = Table()
     for name in table.colnames:
-        if name.lower() not in _wanted():
+        if name.lower() not in known_names():
             continue
         column = table[name]
         if column.dtype.kind == "O":

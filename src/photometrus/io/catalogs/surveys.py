@@ -103,7 +103,7 @@ _ROWS = (
     Survey(
         *("VIKING", "VIKING DR4", "VISTA", '"II/382/viking4"'),
         _vizier("II/382/viking4"),
-        (*_POSITION, "Mclass", *_mags(_VISTA, "Z Y J H Ks")),
+        (*_POSITION, "Mclass", *_mags(_VISTA, "Z Y J H"), "Ksap3", "e_Ksap3"),
         2012.0,
         {"Z": Reach(22.6, 13.5), "Y": Reach(21.7, 13.0)}
         | {"J": Reach(21.2, 12.5), "H": Reach(20.1, 12.5)},
@@ -122,7 +122,10 @@ _ROWS = (
     Survey(
         *("VVV", "VVV DR2", "VISTA", '"II/348/vvv2"'),
         (*_vizier("II/348/vvv2"), "tap+https://archive.eso.org/tap_cat#VVV_bandMergedSourceCat_V3"),
-        (*_POSITION, "mClass", *_mags("Jmag3 e_Jmag3 Jperrbits", "Z Y J H Ks")),
+        (
+            *(*_POSITION, "mClass", *_mags("Jmag3 e_Jmag3 Jperrbits", "Z Y J H")),
+            *("Ksmag3", "e_Ksmag3"),
+        ),
         2011.0,
         {"Z": Reach(20.5, 12.5), "Y": Reach(20.0, 12.5)}
         | {"J": Reach(19.5, 12.5), "H": Reach(18.5, 12.5)},
@@ -130,7 +133,7 @@ _ROWS = (
     Survey(
         *("VHS", "VHS DR5", "VISTA", '"II/367/vhs_dr5"'),
         (*_vizier("II/367/vhs_dr5"), f"{DATALAB}#vhs_dr5.vhs_cat_v3"),
-        (*_POSITION, "Mclass", *_mags(_VISTA, "Y J H Ks")),
+        (*_POSITION, "Mclass", *_mags(_VISTA, "Y J H"), "Ksap3", "e_Ksap3"),
         2013.0,
         {"Y": Reach(20.3, 12.5, False), "J": Reach(19.9, 12.0), "H": Reach(19.0, 12.0, False)},
     ),

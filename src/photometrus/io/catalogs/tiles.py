@@ -87,6 +87,15 @@ def around(tiles: list[int]) -> Cone:
     return ra, dec, round(radius, 6)
 
 
+def halves(tiles: list[int]) -> tuple[list[int], list[int]]:
+    """Tiles parted across the direction in which they stretch farthest."""
+    xyz = np.array(TILES.healpix_to_xyz(np.array(tiles))).T
+    off = xyz - xyz.mean(axis=0)
+    along = off @ np.linalg.svd(off, full_matrices=False)[2][0]
+    order = [tiles[i] for i in np.argsort(along, kind="stable")]
+    return order[: len(order) // 2], order[len(order) // 2 :]
+
+
 def _reach(tiles: np.ndarray, ra: float, dec: float) -> np.ndarray:
     """How far the farthest point of each tile is from a place, degrees."""
     lon, lat = TILES.boundaries_lonlat(tiles, 4)
@@ -101,8 +110,8 @@ def _fetch(tiles: list[int], ask: Ask, here: Path) -> dict[int, Table]:
     except TooManyRows:
         if len(tiles) == 1:
             raise
-        half = len(tiles) // 2  # nested numbers of neighbours are near each other
-        return _fetch(tiles[:half], ask, here) | _fetch(tiles[half:], ask, here)
+        first, second = halves(tiles)
+        return _fetch(first, ask, here) | _fetch(second, ask, here)
     if not len(rows):  # nothing at all is more often a fault than a sky without stars
         log.warning("no stars within %.2f deg of %.3f %+.3f: not kept", cone[2], *cone[:2])
         return dict.fromkeys(tiles, rows)
