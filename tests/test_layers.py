@@ -61,6 +61,7 @@ LENT = {
     },
     ("apertures", "detection"): {"BLENDED", "Detections"},
     ("apertures", "growth"): {"GrowthCurve"},
+    ("growth", "widths"): {"Widths", "measure_widths", "polynomial"},
     ("apertures", "noise"): {"Noise"},
 }
 NOT_FOR = {

@@ -64,23 +64,32 @@ class GrowthCurve:
     widths: Widths
     stars: Image
 
-    def fraction(self, x: Image, y: Image, radius: Image | float) -> Image:
-        """Fraction of a star's total light at x, y within a circle, pixels: float64 (n,)."""
+    def fraction(self, x: Image, y: Image, radius: Image | float) -> tuple[Image, Image]:
+        """Fraction of a star's total light at x, y within a circle, and its error.
+
+        x, y : pixels, (n,); radius : pixels, a number, (n,) or (n, m); returns float64 like radius
+        """
         x, y = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
-        radius = np.broadcast_to(np.asarray(radius, float), x.shape)
+        radius = np.asarray(radius, float)
+        radius = np.broadcast_to(radius, x.shape) if radius.ndim < 2 else radius
         usual = PchipInterpolator(np.append(0.0, self.radii), np.append(0.0, self.fractions))
         inside = np.clip(radius, 1e-3 * self.radii[0], self.radii[-1])
-        # How much less a circle holds here than usual, at the radii around.
-        here = _terms(x, y, self.widths)[:, 1:] @ self.missing[:, 1:].T
         node = np.clip(np.searchsorted(self.radii, inside) - 1, 0, self.radii.size - 2)
         share = np.clip((inside - self.radii[node]) / np.diff(self.radii)[node], 0.0, 1.0)
-        star = np.arange(x.size)
-        less = (1 - share) * here[star, node] + share * here[star, node + 1]
-        return np.minimum(usual(inside) * np.exp(-less), 1.0)
+        star = np.arange(x.size).reshape(-1, *[1] * (radius.ndim - 1))
 
-    def error(self, radius: Image | float) -> Image:
-        """1 sigma of `fraction`."""
-        return np.asarray(np.interp(radius, self.radii, self.errors))
+        def between(table: Image) -> Image:
+            """Of values (n, m) at the nodes of each star, those at its radii."""
+            return (1 - share) * table[star, node] + share * table[star, node + 1]
+
+        # How much less a circle holds here than usual.
+        width, width_err = self.widths.at(x, y)
+        terms = _terms(x, y, width, self.widths.weight.shape)
+        less = between(terms[:, 1:] @ self.missing[:, 1:].T)
+        slope = between(self.missing[:, 1] + 2 * width[:, None] * self.missing[:, 2])
+        fraction = np.minimum(usual(inside) * np.exp(-less), 1.0)
+        own = np.interp(inside, self.radii, self.errors) / usual(inside)
+        return fraction, fraction * np.hypot(own, slope * width_err[star])
 
 
 def growth_curve(
@@ -108,7 +117,7 @@ def growth_curve(
         stack.data, stack.weight, found.segments, x, y, numbers, radii, sums, variances, replaced
     )
     gain = stack.info.gain_e_per_adu if stack.info.gain_e_per_adu > 0 else np.inf
-    design = _terms(x, y, widths)
+    design = _terms(x, y, widths.at(x, y)[0], stack.data.shape)
 
     def growth(k: int, to: int) -> tuple[Image, float, int]:
         """Coefficients of the log of the growth from one radius to another."""
@@ -143,10 +152,9 @@ def growth_stars(found: Detections, config: GrowthConfig = GrowthConfig()) -> Ta
     return stars[np.argsort(-np.asarray(stars["snr_win"]), kind="stable")][: config.max_stars]
 
 
-def _terms(x: Image, y: Image, widths: Widths) -> Image:
+def _terms(x: Image, y: Image, s: Image, shape: tuple[int, ...]) -> Image:
     """1, s, s^2, u, v, u^2, u v, v^2: float64 (n, 8)."""
-    s = widths.at(x, y)
-    place = polynomial(x, y, widths.weight.shape)
+    place = polynomial(x, y, shape)
     return np.concatenate([np.stack([np.ones_like(s), s, s * s], axis=1), place[:, 1:]], axis=1)
 
 

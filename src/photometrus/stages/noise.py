@@ -24,7 +24,7 @@ class NoiseConfig:
     """What may be tuned in measuring the noise."""
 
     radii_fwhm: tuple[float, ...] = (0.3, 0.45, 0.65, 1.0, 1.5, 2.2, 3.3)  # of empty circles
-    places: int = 20_000  # tried for each radius
+    places: int = 8_000  # tried for each radius
     weight_radius_pix: float = 3.0  # of the circles that judge the weights
     weight_tolerance: float = 1.5  # a weight map whose noise is wrong by more is only relative
     seed: int = 1

@@ -18,8 +18,9 @@ from photometrus.frame import Image
 NEIGHBOURS = 12
 SCALES = (0.04, 0.12, 0.4)  # of the image's longer side
 WEIGHT_SCALES = (0.05, 0.15, 0.5)  # of the usual weight
-SPREADS = (1.0, 3.0, 9.0)  # of the usual residual
-JUDGES = 500  # stars that choose the scales
+SPREADS = (0.7, 2.0)  # of the usual residual
+FEWER = (0.0, 10.0, 100.0)  # by how much the variance grows where fewer frames see
+JUDGES = 300  # stars that choose the scales
 OUTLIER = 4.0
 """In sigma: farther ones are galaxies or blends."""
 WIDTH_NOISE = 2**0.5
@@ -34,6 +35,7 @@ class Widths:
 
     points : float64 (n, 3), x and y over the image's longer side, weight over the usual one;
     residuals, noise : float64 (n,), about the surface; surface : (6,) its coefficients
+    scale, weight_scale, spread, fewer : of the covariance, see `krige`
     weight : float32 (ny, nx), of the stack
     """
 
@@ -46,14 +48,16 @@ class Widths:
     scale: float
     weight_scale: float
     spread: float
+    fewer: float
 
-    def at(self, x: Image, y: Image) -> Image:
-        """Log of the width at positions, pixels, over the usual one: float64 (n,)."""
+    def at(self, x: Image, y: Image) -> tuple[Image, Image]:
+        """Log of the width at positions (pixels) over the usual one, and its error."""
         points = place(x, y, self.weight, self.usual_weight)
         smooth = polynomial(x, y, self.weight.shape) @ self.surface
-        if len(self.points) < NEIGHBOURS + 1:
-            return smooth
-        return smooth + self.krige(points, alone=False)[0]
+        if len(self.points) <= NEIGHBOURS:
+            return smooth, self._amplitude(points)
+        residual, variance = self.krige(points, alone=False)
+        return smooth + residual, np.sqrt(variance)
 
     def krige(self, points: Image, *, alone: bool) -> tuple[Image, Image]:
         """Best linear estimate of the residual and its variance; alone: from others than itself."""
@@ -62,13 +66,19 @@ class Widths:
         _, near = tree.query(points / units, k=NEIGHBOURS + alone)
         near = near[:, int(alone) :]
         among = self.points[near]
-        between = _distance(among[:, :, None] - among[:, None], units)
-        covariance = self.spread**2 * np.exp(-between)
+        own, others = self._amplitude(points), self._amplitude(among)
+        covariance = np.exp(-_distance(among[:, :, None] - among[:, None], units))
+        covariance *= others[:, :, None] * others[:, None]
         covariance += np.eye(NEIGHBOURS) * self.noise[near][:, None, :] ** 2
-        to = self.spread**2 * np.exp(-_distance(among - points[:, None], units))
+        to = own[:, None] * others * np.exp(-_distance(among - points[:, None], units))
         weights = np.linalg.solve(covariance, to[:, :, None])[:, :, 0]
-        variance = self.spread**2 - np.sum(weights * to, axis=1)
+        variance = own**2 - np.sum(weights * to, axis=1)
         return np.sum(weights * self.residuals[near], axis=1), np.maximum(variance, 0.0)
+
+    def _amplitude(self, points: Image) -> Image:
+        """By how much widths differ from the surface; fewer frames differ more from all."""
+        share = np.clip(points[..., 2], 0.05, 1.0)
+        return self.spread * np.sqrt(1 + self.fewer * (1 / share - 1))
 
 
 def measure_widths(stars: Table, weight: Image, fwhm_pix: float) -> Widths:
@@ -86,14 +96,14 @@ def measure_widths(stars: Table, weight: Image, fwhm_pix: float) -> Widths:
     residuals = value - design @ surface
     spread = max(1.4826 * float(np.median(np.abs(residuals))), 1e-4)
     points = place(x, y, weight, usual)
-    widths = Widths(points, residuals, noise, surface, weight, usual, 1.0, 1.0, spread)
+    widths = Widths(points, residuals, noise, surface, weight, usual, 1.0, 1.0, spread, 0.0)
     # Galaxies are wider than any star; at the edges stars are as odd as that, and stay.
     widths = _only(widths, np.abs(residuals) < 0.4)
     if len(widths.points) < 30:
         return _only(widths, np.zeros(len(widths.points), bool))
     choices = [
-        replace(widths, scale=a, weight_scale=b, spread=c * spread)
-        for a, b, c in product(SCALES, WEIGHT_SCALES, SPREADS)
+        replace(widths, scale=a, weight_scale=b, spread=c * spread, fewer=d)
+        for a, b, c, d in product(SCALES, WEIGHT_SCALES, SPREADS, FEWER)
     ]
     costs = [_cost(choice) for choice in choices]
     widths = choices[int(np.argmin(costs))]
