@@ -19,6 +19,8 @@ from photometrus.kernels.apertures import circle_sums
 from photometrus.stages.detection import BAD_PIXELS, BLENDED, SATURATED, TRUNCATED, Detections
 from photometrus.stages.widths import Widths, measure_widths, polynomial
 
+AROUND = 1.5
+"""The sky around a star is measured from the reference radius to so many of it."""
 BIWEIGHT = 6.0
 """Tukey's biweight gives no weight beyond so many sigma."""
 OUTLIER = 4.0
@@ -111,11 +113,8 @@ def growth_curve(
         )
     widths = measure_widths(stars, found.stack.weight, found.fwhm_pix)
     x, y = np.asarray(stars["x"], float), np.asarray(stars["y"], float)
-    sums, variances, replaced = np.empty((3, x.size, radii.size))
-    stack, numbers = found.stack, np.asarray(stars["number"], np.int32)
-    circle_sums(
-        stack.data, stack.weight, found.segments, x, y, numbers, radii, sums, variances, replaced
-    )
+    stack = found.stack
+    sums, variances, replaced = _rings(found, stars, np.append(radii, AROUND * last))
     gain = stack.info.gain_e_per_adu if stack.info.gain_e_per_adu > 0 else np.inf
     design = _terms(x, y, widths.at(x, y)[0], stack.data.shape)
 
@@ -139,6 +138,26 @@ def growth_curve(
     used[-1] = used[-2]
     fractions = np.exp(-missing[:, 0])
     return GrowthCurve(radii, fractions, fractions * errors, missing, widths, used)
+
+
+def _rings(found: Detections, stars: Table, radii: Image) -> tuple[Image, Image, Image]:
+    """Sums over circles of stars, less the mean level between the last two; see `circle_sums`.
+
+    What is too faint to be found lies around stars as everywhere, and is no part of their light.
+    """
+    x, y = np.asarray(stars["x"], float), np.asarray(stars["y"], float)
+    sums, variances, replaced = np.empty((3, x.size, radii.size))
+    stack, numbers = found.stack, np.asarray(stars["number"], np.int32)
+    circle_sums(
+        stack.data, stack.weight, found.segments, x, y, numbers, radii, sums, variances, replaced
+    )
+    area = np.pi * radii**2
+    ring = area[-1] - area[-2]
+    level = (sums[:, -1] - sums[:, -2]) / ring
+    error = (variances[:, -1] - variances[:, -2]) / ring**2
+    sums -= level[:, None] * area
+    variances += error[:, None] * area**2
+    return sums[:, :-1], variances[:, :-1], replaced[:, :-1]
 
 
 def growth_stars(found: Detections, config: GrowthConfig = GrowthConfig()) -> Table:
