@@ -74,6 +74,7 @@ LENT = {
     },
     ("apertures", "detection"): {"BLENDED", "Detections"},
     ("apertures", "growth"): {"GrowthCurve"},
+    ("growth", "widths"): {"Widths", "measure_widths", "polynomial"},
     ("apertures", "noise"): {"Noise"},
     ("zeromodel", "calibrators"): {
         *("Colors", "ErrorCurve", "Measures", "Pairs", "colors", "first_of", "measures"),

@@ -49,23 +49,25 @@ def measure_apertures(
     sums, variances, _ = sum_circles(found, x, y, radii, each)
     ellipse = _kron(found, config, each)
     size, flux, variance, half_light, foreign = ellipse.T
-    side = np.sqrt(np.asarray(table["a"]) * np.asarray(table["b"]))
-    wide = size * side
-    auto, auto_err = _total(found, growth, noise, (flux, variance, wide))
-    circles = [
-        _total(found, growth, noise, (sums[:, k], variances[:, k], np.full(x.size, radius)))
-        for k, radius in enumerate(radii)
-    ]
+    wide = size * np.sqrt(np.asarray(table["a"]) * np.asarray(table["b"]))
+    total, error = _total(
+        found,
+        growth,
+        noise,
+        np.column_stack([sums, flux]),
+        np.column_stack([variances, variance]),
+        np.column_stack([np.broadcast_to(radii, sums.shape), wide]),
+    )
     main = int(np.argmin(np.abs(diameters - config.main_arcsec)))
     flags = np.asarray(table["flags"]).copy()
     flags |= np.where(foreign > MAX_REPLACED * np.pi * wide**2, BLENDED, 0).astype(np.int32)
     table["flags"] = flags
     table["kron_radius"] = size * np.asarray(table["a"])
     table["flux_radius"] = np.where(np.isfinite(half_light), half_light, 0.0)
-    table["flux_auto"], table["flux_auto_err"] = auto, auto_err
-    table["flux_aper"], table["flux_aper_err"] = circles[main]
-    table["flux_apers"] = np.stack([value for value, _ in circles], axis=1)
-    table["flux_apers_err"] = np.stack([error for _, error in circles], axis=1)
+    for name, value in (("", total), ("_err", error)):
+        table[f"flux_auto{name}"] = value[:, -1]
+        table[f"flux_aper{name}"] = value[:, main]
+        table[f"flux_apers{name}"] = value[:, :-1]
     table.meta["aper_diameters_arcsec"] = [float(d) for d in diameters]
     return table
 
@@ -124,16 +126,19 @@ def _kron(found: Detections, config: AperturesConfig, each: Each) -> Image:
 
 
 def _total(
-    found: Detections, growth: GrowthCurve, noise: Noise, sums: tuple[Image, Image, Image]
+    found: Detections,
+    growth: GrowthCurve,
+    noise: Noise,
+    sums: Image,
+    variances: Image,
+    radii: Image,
 ) -> tuple[Image, Image]:
-    """Total flux and its error, of sums (flux, variance of the weights, radius in pixels)."""
-    flux, variance, radius = sums
+    """Total fluxes and errors, (n, m), of sums over circles, variances and radii (pixels)."""
     x = np.asarray(found.table["x"], float) + found.corner[0]
     y = np.asarray(found.table["y"], float) + found.corner[1]
     gain = found.stack.info.gain_e_per_adu
-    fraction, fraction_err = growth.fraction(x, y, radius), growth.error(radius)
-    sky = variance * noise.factor(radius, x, y) ** 2
-    photons = np.maximum(flux, 0.0) / gain if gain > 0 else np.zeros_like(flux)
-    total = flux / fraction
-    error = np.sqrt((sky + photons) / fraction**2 + (total * fraction_err / fraction) ** 2)
-    return total, error
+    fraction, fraction_err = growth.fraction(x, y, radii)
+    sky = variances * noise.factor(radii, x[:, None], y[:, None]) ** 2
+    photons = np.maximum(sums, 0.0) / gain if gain > 0 else 0.0
+    total = sums / fraction
+    return total, np.sqrt((sky + photons) / fraction**2 + (total * fraction_err / fraction) ** 2)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import sep
 from astropy.table import Table
+from astropy.wcs.utils import pixel_to_skycoord
 
 from photometrus.errors import UsageError
 from photometrus.frame import Bad, Image, Stack
@@ -26,7 +27,6 @@ from photometrus.stages.empty import (
     mesh,
     seeing,
 )
-from photometrus.wcs import pixel_to_sky
 from photometrus.workers import Each
 
 BLENDED, DEBLENDED, SATURATED, TRUNCATED, BAD_PIXELS = 1, 2, 4, 8, 16
@@ -156,7 +156,7 @@ def _measured(
     peak, flags = _flags(stack, objects, segments, x, y, 2.0 * windows)
     flags |= np.where(foreign - lost > MAX_FOREIGN, BLENDED, 0).astype(np.int32)
     flags |= np.where(lost > 0, BAD_PIXELS, 0).astype(np.int32)
-    ra, dec = pixel_to_sky(stack.wcs, x, y)
+    sky = pixel_to_skycoord(x, y, stack.wcs).icrs
     iy = np.clip(np.rint(y), 0, stack.data.shape[0] - 1).astype(int)
     ix = np.clip(np.rint(x), 0, stack.data.shape[1] - 1).astype(int)
     return Table(
@@ -166,8 +166,8 @@ def _measured(
             "y": y,
             "x_err": np.where(np.isfinite(x_err), x_err, windows),
             "y_err": np.where(np.isfinite(y_err), y_err, windows),
-            "ra_deg": ra,
-            "dec_deg": dec,
+            "ra_deg": sky.ra.deg,
+            "dec_deg": sky.dec.deg,
             "a": a,
             "b": b,
             "theta_deg": np.degrees(theta),

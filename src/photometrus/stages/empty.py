@@ -17,6 +17,7 @@ FIRST_FWHM_PIX = 3.0
 BRIGHT_SIGMA = 20.0
 """Peaks of the first filter above this tell the seeing."""
 MAX_PEAKS = 60_000
+LARGE_PIX = 2000
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,13 @@ def seeing(data: Image, weight: Image, flags: Image) -> float:
 
     data : float32 (ny, nx), background subtracted; flags : uint8, not 0 = not used
     """
+    ny, nx = data.shape
+    if min(ny, nx) > LARGE_PIX:  # its middle says it in a quarter of the time
+        middle = np.s_[ny // 4 : -(ny // 4), nx // 4 : -(nx // 4)]
+        parts = (np.ascontiguousarray(image[middle]) for image in (data, weight, flags))
+        width = seeing(*parts)
+        if np.isfinite(width):
+            return width
     snr = filtered(data, weight, FIRST_FWHM_PIX)
     sample = snr[::7, ::7]
     sample = sample[sample != 0]

@@ -1,8 +1,8 @@
 """The growth curve: which fraction of a star's light a circle holds, anywhere on the chip.
 
 In the wings from radius to radius, each step from all stars that are bright enough: DAOGROW's
-way (Stetson 1990, PASP 102, 932) without its analytic profile. Up to `middle_fwhm`, where seeing
-and optics tell places of the chip apart, straight to that radius. The reference is the light within
+way (Stetson 1990, PASP 102, 932) without its analytic profile; up to `middle_fwhm` straight to that
+radius, and as a function of how wide stars are at the place. The reference is the light within
 `reference_fwhm` seeing disks: what lies beyond is the same fraction for all stars, and belongs to
 the zero point.
 """
@@ -17,14 +17,18 @@ from photometrus.errors import UsageError
 from photometrus.frame import Image
 from photometrus.kernels.apertures import circle_sums
 from photometrus.stages.detection import BAD_PIXELS, BLENDED, SATURATED, TRUNCATED, Detections
+from photometrus.stages.widths import Widths, measure_widths, polynomial
 
+AROUND = 1.5
+"""The sky around a star is measured from the reference radius to so many of it."""
 BIWEIGHT = 6.0
 """Tukey's biweight gives no weight beyond so many sigma."""
 OUTLIER = 4.0
 """In sigma: farther ones cost a model no more."""
 MIN_STARS = 5
-TERMS = (1, 3, 6)
-"""Coefficients of a polynomial in x and y of degree 0, 1, 2."""
+TERMS = (1, 2, 3, 5, 8)
+"""Coefficients of models, each with all of the one before: constant; with width; with its square;
+with x and y; with their squares."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,9 @@ class GrowthConfig:
     middle_fwhm: float = 1.8  # of `radii_fwhm`: up to there the curve differs over the chip most
     least_snr: float = 40.0  # of the stars
     max_stars: int = 1500  # the brightest
-    width_tolerance: float = 0.2  # stars are that near to the usual FWHM
+    width_tolerance: float = 0.35  # stars are that near to the usual FWHM
     max_elongation: float = 1.3
     max_replaced: float = 0.3  # share of a ring on neighbours' pixels
-    max_degree: int = 2  # of the polynomial over the chip
     stars_per_term: int = 12
     floor: float = 0.002  # of a star's own step: what noise does not explain
 
@@ -49,36 +52,46 @@ class GrowthCurve:
     """Fractions of the total light in circles.
 
     radii : float64 (m,), pixels; the last one holds all by definition
-    fractions : float64 (m,), over the chip's middle; errors : float64 (m,), 1 sigma
-    missing : float64 (m, 6), -log of the fraction: coefficients of 1, u, v, u^2, u v, v^2, with
-        u, v = -1 ... 1 over the image
-    shape : (ny, nx) of the image; stars : int (m,), how many said so
+    fractions : float64 (m,), of a star of the usual width in the image's middle
+    errors : float64 (m,), 1 sigma of them
+    missing : float64 (m, 8), -log of the fraction: coefficients of 1, s, s^2, u, v, u^2, u v, v^2,
+        with s the log of a star's width over the usual one and u, v = -1 ... 1 over the image
+    widths : what s is where; stars : int (m,), how many said so
     """
 
     radii: Image
     fractions: Image
     errors: Image
     missing: Image
-    shape: tuple[int, int]
+    widths: Widths
     stars: Image
 
-    def fraction(self, x: Image, y: Image, radius: Image | float) -> Image:
-        """Fraction of a star's total light at x, y within a circle, pixels: float64 (n,)."""
+    def fraction(self, x: Image, y: Image, radius: Image | float) -> tuple[Image, Image]:
+        """Fraction of a star's total light at x, y within a circle, and its error.
+
+        x, y : pixels, (n,); radius : pixels, a number, (n,) or (n, m); returns float64 like radius
+        """
         x, y = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
-        radius = np.broadcast_to(np.asarray(radius, float), x.shape)
+        radius = np.asarray(radius, float)
+        radius = np.broadcast_to(radius, x.shape) if radius.ndim < 2 else radius
         usual = PchipInterpolator(np.append(0.0, self.radii), np.append(0.0, self.fractions))
         inside = np.clip(radius, 1e-3 * self.radii[0], self.radii[-1])
-        # How much less a circle holds here than in the middle, at the radii around.
-        here = _terms(x, y, self.shape)[:, 1:] @ self.missing[:, 1:].T
         node = np.clip(np.searchsorted(self.radii, inside) - 1, 0, self.radii.size - 2)
         share = np.clip((inside - self.radii[node]) / np.diff(self.radii)[node], 0.0, 1.0)
-        star = np.arange(x.size)
-        less = (1 - share) * here[star, node] + share * here[star, node + 1]
-        return np.minimum(usual(inside) * np.exp(-less), 1.0)
+        star = np.arange(x.size).reshape(-1, *[1] * (radius.ndim - 1))
 
-    def error(self, radius: Image | float) -> Image:
-        """1 sigma of `fraction`."""
-        return np.asarray(np.interp(radius, self.radii, self.errors))
+        def between(table: Image) -> Image:
+            """Of values (n, m) at the nodes of each star, those at its radii."""
+            return (1 - share) * table[star, node] + share * table[star, node + 1]
+
+        # How much less a circle holds here than usual.
+        width, width_err = self.widths.at(x, y)
+        terms = _terms(x, y, width, self.widths.weight.shape)
+        less = between(terms[:, 1:] @ self.missing[:, 1:].T)
+        slope = between(self.missing[:, 1] + 2 * width[:, None] * self.missing[:, 2])
+        fraction = np.minimum(usual(inside) * np.exp(-less), 1.0)
+        own = np.interp(inside, self.radii, self.errors) / usual(inside)
+        return fraction, fraction * np.hypot(own, slope * width_err[star])
 
 
 def growth_curve(
@@ -96,16 +109,14 @@ def growth_curve(
     if len(stars) < MIN_STARS:
         raise UsageError(
             f"{found.stack.info.name}: {len(stars)} stars for the growth curve, need {MIN_STARS};"
-            " lower growth.least_snr or give fluxes in larger apertures"
+            " lower growth.least_snr"
         )
+    widths = measure_widths(stars, found.stack.weight, found.fwhm_pix)
     x, y = np.asarray(stars["x"], float), np.asarray(stars["y"], float)
-    sums, variances, replaced = np.empty((3, x.size, radii.size))
-    stack, numbers = found.stack, np.asarray(stars["number"], np.int32)
-    circle_sums(
-        stack.data, stack.weight, found.segments, x, y, numbers, radii, sums, variances, replaced
-    )
+    stack = found.stack
+    sums, variances, replaced = _rings(found, stars, np.append(radii, AROUND * last))
     gain = stack.info.gain_e_per_adu if stack.info.gain_e_per_adu > 0 else np.inf
-    design = _terms(x, y, stack.data.shape)
+    design = _terms(x, y, widths.at(x, y)[0], stack.data.shape)
 
     def growth(k: int, to: int) -> tuple[Image, float, int]:
         """Coefficients of the log of the growth from one radius to another."""
@@ -126,7 +137,27 @@ def growth_curve(
         missing[k], errors[k] = missing[to] + step, np.hypot(errors[to], error)
     used[-1] = used[-2]
     fractions = np.exp(-missing[:, 0])
-    return GrowthCurve(radii, fractions, fractions * errors, missing, stack.data.shape, used)
+    return GrowthCurve(radii, fractions, fractions * errors, missing, widths, used)
+
+
+def _rings(found: Detections, stars: Table, radii: Image) -> tuple[Image, Image, Image]:
+    """Sums over circles of stars, less the mean level between the last two; see `circle_sums`.
+
+    What is too faint to be found lies around stars as everywhere, and is no part of their light.
+    """
+    x, y = np.asarray(stars["x"], float), np.asarray(stars["y"], float)
+    sums, variances, replaced = np.empty((3, x.size, radii.size))
+    stack, numbers = found.stack, np.asarray(stars["number"], np.int32)
+    circle_sums(
+        stack.data, stack.weight, found.segments, x, y, numbers, radii, sums, variances, replaced
+    )
+    area = np.pi * radii**2
+    ring = area[-1] - area[-2]
+    level = (sums[:, -1] - sums[:, -2]) / ring
+    error = (variances[:, -1] - variances[:, -2]) / ring**2
+    sums -= level[:, None] * area
+    variances += error[:, None] * area**2
+    return sums[:, :-1], variances[:, :-1], replaced[:, :-1]
 
 
 def growth_stars(found: Detections, config: GrowthConfig = GrowthConfig()) -> Table:
@@ -140,10 +171,10 @@ def growth_stars(found: Detections, config: GrowthConfig = GrowthConfig()) -> Ta
     return stars[np.argsort(-np.asarray(stars["snr_win"]), kind="stable")][: config.max_stars]
 
 
-def _terms(x: Image, y: Image, shape: tuple[int, int]) -> Image:
-    """1, u, v, u^2, u v, v^2: float64 (n, 6)."""
-    u, v = 2 * x / (shape[1] - 1) - 1, 2 * y / (shape[0] - 1) - 1
-    return np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=1)
+def _terms(x: Image, y: Image, s: Image, shape: tuple[int, ...]) -> Image:
+    """1, s, s^2, u, v, u^2, u v, v^2: float64 (n, 8)."""
+    place = polynomial(x, y, shape)
+    return np.concatenate([np.stack([np.ones_like(s), s, s * s], axis=1), place[:, 1:]], axis=1)
 
 
 def _fit(
@@ -151,8 +182,8 @@ def _fit(
 ) -> tuple[Image, float, int]:
     """One step over the chip: coefficients (6,), error of its mean, stars; by the least BIC."""
     fits = []
-    for degree, terms in enumerate(TERMS[: config.max_degree + 1]):
-        if step.size >= (config.stars_per_term * terms if degree else MIN_STARS):
+    for terms in TERMS:
+        if step.size >= (config.stars_per_term * terms if terms > 1 else MIN_STARS):
             fits.append(_robust(step, noise, design[:, :terms]))
     if not fits:
         return np.zeros(TERMS[-1]), np.inf, 0

@@ -24,7 +24,8 @@ class NoiseConfig:
     """What may be tuned in measuring the noise."""
 
     radii_fwhm: tuple[float, ...] = (0.3, 0.45, 0.65, 1.0, 1.5, 2.2, 3.3)  # of empty circles
-    places: int = 20_000  # tried for each radius
+    places: int = 4_000  # empty circles of each radius
+    tries: int = 40_000  # random places among which they are sought
     weight_radius_pix: float = 3.0  # of the circles that judge the weights
     weight_tolerance: float = 1.5  # a weight map whose noise is wrong by more is only relative
     seed: int = 1
@@ -175,13 +176,14 @@ def empty_places(
     hidden = np.zeros((ny + 1, nx + 1), np.int32)
     hidden[1:, 1:] = (empty.hide != 0).cumsum(axis=0, dtype=np.int32).cumsum(axis=1, dtype=np.int32)
     rs = np.random.RandomState(config.seed)
-    x, y = rs.uniform(0, 1, (2, config.places)) * np.array([[shape[1]], [shape[0]]]) - 0.5
+    x, y = rs.uniform(0, 1, (2, config.tries)) * np.array([[shape[1]], [shape[0]]]) - 0.5
     j, i = ((y + 0.5) // 2).astype(int), ((x + 0.5) // 2).astype(int)
     inside = (j >= reach) & (j < ny - reach) & (i >= reach) & (i < nx - reach)
     x, y, j, i = x[inside], y[inside], j[inside], i[inside]
     top, bottom, left, right = j - reach, j + reach + 1, i - reach, i + reach + 1
     count = hidden[bottom, right] - hidden[top, right] - hidden[bottom, left] + hidden[top, left]
-    return x[count == 0], y[count == 0]
+    free = np.flatnonzero(count == 0)[: config.places]
+    return x[free], y[free]
 
 
 def _sums(data: Image, weight: Image, x: Image, y: Image, radii: Image) -> tuple[Image, ...]:
