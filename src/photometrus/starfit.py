@@ -33,7 +33,7 @@ DRAWN_TO = 0.1
 LARGEST_STEP_PIX = 0.3
 SPREAD_SCALE = 1 / 16
 """The exponential disc to which `spread` refers has this scale length, in FWHM."""
-PSF_ERROR = (0.002, 0.05)
+PSF_ERROR = (0.002, 0.3)
 """The PSF is believed to be wrong by at least and at most this fraction."""
 FIXED = 1e12
 """How firmly a position is held that must not move, 1/pix^2."""
