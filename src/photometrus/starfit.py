@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter, zoom
+from scipy.ndimage import median_filter
 
 from photometrus.groups import Batch, batches, friends
 from photometrus.kernels.groupfit import (
@@ -21,6 +21,7 @@ from photometrus.kernels.groupfit import (
     fit_groups,
     measure_groups,
 )
+from photometrus.kernels.mesh import add_mesh_rows
 from photometrus.pointspread import Psf
 from photometrus.workers import Each
 
@@ -32,7 +33,7 @@ DRAWN_TO = 0.1
 LARGEST_STEP_PIX = 0.3
 SPREAD_SCALE = 1 / 16
 """The exponential disc to which `spread` refers has this scale length, in FWHM."""
-PSF_ERROR = (0.002, 0.05)
+PSF_ERROR = (0.002, 0.3)
 """The PSF is believed to be wrong by at least and at most this fraction."""
 FIXED = 1e12
 """How firmly a position is held that must not move, 1/pix^2."""
@@ -108,10 +109,10 @@ class StarFit:
             for colour in self.tiles:
                 list(each(self._step, colour))
 
-    def lower(self, level: Array | float) -> None:
-        """Take a background away."""
-        self.data -= level
-        self.left -= level
+    def lower(self, level: Array, cell: int) -> None:
+        """Take a background away that is given on cells: float32 (gy, gx)."""
+        for image in (self.data, self.left):
+            add_mesh_rows(image, level, cell, 0, np.float32(-1.0))
         self.stars[:, CHANGED] = np.inf
 
     def run(self, mesh_fwhm: float | None = None, each: Each = map) -> None:
@@ -122,8 +123,8 @@ class StarFit:
         self.set_radius(self.stars[:, FLUX] / (self.noise * np.sqrt(area)))
         self.sweep(1, each)
         if mesh_fwhm is not None:
-            cell = mesh_fwhm * self.psf.fwhm_pix
-            self.lower(between_stars(self.left, self.weight, cell))
+            cell = max(int(mesh_fwhm * self.psf.fwhm_pix), 16)
+            self.lower(between_stars(self.left, self.weight, cell), cell)
         self.sweep(self.config.sweeps - 2, each)
 
     def measures(self, each: Each = map) -> Array:
@@ -208,24 +209,16 @@ def blind_radius(weight: Array, x: Array, y: Array, most: int) -> Array:
     return radius
 
 
-def between_stars(left: Array, weight: Array, side: float) -> Array:
-    """The level of an image without its stars: medians of cells, smooth: float32 (ny, nx)."""
+def between_stars(left: Array, weight: Array, cell: int) -> Array:
+    """The level of an image without its stars: medians of cells, smooth: float32 (gy, gx)."""
     ny, nx = left.shape
-    cell = max(int(side), 16)
-    rows, columns = max(ny // cell, 1), max(nx // cell, 1)
-    level = np.zeros((rows, columns))
-    for j in range(rows):
-        for i in range(columns):
-            part = np.s_[
-                j * ny // rows : (j + 1) * ny // rows : 2,
-                i * nx // columns : (i + 1) * nx // columns : 2,
-            ]
-            values = left[part][weight[part] > 0]
-            level[j, i] = np.median(values) if values.size > 50 else 0.0
-    level = median_filter(level, 3, mode="nearest")
-    smooth: Array = zoom(
-        level, (ny / rows, nx / columns), np.float32, order=1, mode="nearest", grid_mode=True
-    )
+    level = np.zeros((-(-ny // cell), -(-nx // cell)), np.float32)
+    for j, i in np.ndindex(level.shape):
+        # A part of the pixels is enough: a mesh's noise is far below a star's.
+        part = np.s_[j * cell : (j + 1) * cell : 2, i * cell : (i + 1) * cell : 2]
+        values = left[part][weight[part] > 0]
+        level[j, i] = np.median(values) if values.size > 50 else 0.0
+    smooth: Array = median_filter(level, 3, mode="nearest")
     return smooth
 
 

@@ -14,7 +14,7 @@ X, Y, FLUX, X0, Y0, HOLD, RADIUS, DRAWN, CHANGED = range(9)
 """Columns of `stars`: position and flux now; the position where it was detected, and how firmly it
 is held there (1 / sigma^2, 1/pix^2); radius of the pixels fitted; half width that is drawn; its
 last change, in sigma of the flux or tenths of a pixel. Groups that hardly change are left alone."""
-SETTLED = 0.01
+SETTLED = 0.02
 ERROR, CHI2, SPREAD, SPREAD_ERROR, SKY_ERROR, PIXELS = range(6)
 """Columns of what `measure_groups` fills: the flux's error, reduced chi^2, spread and its error,
 the flux per unit of background, the number of pixels."""

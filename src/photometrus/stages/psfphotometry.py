@@ -159,7 +159,7 @@ def _forced(
         scatter = 1.4826 * float(np.median(np.abs(values - background)))
         # A median is noisier than a mean, by sqrt(pi / 2).
         background_error = 1.2533 * scatter / np.sqrt(np.count_nonzero(ring))
-        fit.lower(background)
+        fit.lower(np.full((1, 1), background, np.float32), max(fit.left.shape))
         fit.sweep(config.sweeps)
     out = fit.measures()[0]
     if not out[PIXELS] >= 4:
