@@ -15,7 +15,7 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["__main__", "demo"],
     ["cli"],
     ["pipeline", "steps", "simulate"],
-    ["chip"],
+    ["chip", "lightcurve"],
     ["astromatic", "distortion_store", "flats", "ladder", "netrefine", "plots"],
     ["evidence", "intermediate", "stackfiles"],
     ["config", "track"],

@@ -47,7 +47,7 @@ class ZeroPointConfig:
     """From the zero point that the instrument should have."""
     max_color_term: float = 0.4
     """Magnitudes per magnitude; with stars of another band it is about 1."""
-    max_extra_scatter_mag: float = 0.15
+    max_extra_scatter_mag: float = 0.1
     """Beyond the errors; colours of stars scatter by 0.2 and more: another band, other stars."""
     max_slope: float = 0.05
     """Of residuals against magnitude, magnitudes per magnitude, if it is beyond 3 sigma."""
