@@ -8,15 +8,16 @@ import numpy as np
 from astropy.table import Table
 from astropy.time import Time
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from photometrus.plots.style import BLUE, FAINT, GREEN, INK, VERMILLION, drawn, place
+from photometrus.plots.style import BLUE, FAINT, GREEN, INK, VERMILLION, drawn, head, place
 
 WIDTH, HEIGHT, DPI = 6.9, 4.4, 150
 LEFT, TOP, RIGHT, BOTTOM = 0.55, 0.45, 0.75, 0.45
 COLORS = {"Z": "#cc79a7", "Y": GREEN, "J": BLUE, "H": VERMILLION}
 OTHERS = ("#e69f00", "#56b4e9", INK, "#8c6bb1", "#a6761d", FAINT, "#f0027f", "#1b9e77")
-MARKERS = "osD^vP*X"
+MARKERS = "osD^vP*"
+"""One fewer than colours, so that no two bands look the same."""
 LIMIT = "limit_3sigma"
 
 
@@ -29,7 +30,7 @@ def draw_light_curve(out: Path, table: Table, title: str) -> None:
     t0 = float(table.meta.get("t0_mjd", np.nan))
     with drawn(out, (WIDTH, HEIGHT), DPI) as figure:
         axes = place(figure, LEFT, TOP, WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM)
-        axes.set_title(title)
+        head(axes, title, "arrows: 3-sigma limits; horizontal bars: from begin to end")
         zero = _time_axis(axes, table, t0)
         for number, band in enumerate(_bands(table["band"])):
             color = COLORS.get(band, OTHERS[number % len(OTHERS)])
@@ -56,7 +57,9 @@ def _time_axis(axes: Axes, table: Table, t0: float) -> float:
         axes.set_xlabel(f"days after T0 = {Time(t0, format='mjd').iso[:19]} UTC")
         if (mid > t0).all():
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
         return t0
     first = float(np.floor(np.nanmin(mid)))
     axes.set_xlabel(f"days after {Time(first, format='mjd').iso[:10]} 0h UTC (MJD {first:.0f})")
