@@ -68,7 +68,8 @@ def column(table: Table, name: str, default: float) -> Array:
     """A column as float64, masked values and an absent column as the default."""
     if name not in table.colnames:
         return np.full(len(table), default)
-    return np.ma.filled(np.ma.asarray(table[name]).astype(float), default)
+    values = np.ma.asarray(table[name].data)  # a Column would keep its attributes at every step
+    return np.ma.filled(values.astype(float), default)
 
 
 def pair(sources: Table, stars: Table, wcs: WCS, radius_arcsec: float, name: str) -> Pairs:
