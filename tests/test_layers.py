@@ -42,7 +42,7 @@ LENT = {
     ("zeromodel", "calibrators"): {
         *("Colors", "ErrorCurve", "Measures", "Pairs", "colors", "first_of", "measures"),
     },
-    ("zeropoint", "calibrators"): {"Pairs", "blend", "column", "error_curve", "pair", "unfit"},
+    ("zeropoint", "calibrators"): {"Pairs", "blend", "error_curve", "pair", "unfit"},
     ("zeropoint", "zeromodel"): {"Model", "Range", "fit_in_rounds", "flat_field"},
 }
 NOT_FOR = {

@@ -225,7 +225,15 @@ class TestMagnitudes:
 
     def test_errors_stay_apart(self):
         assert self.zp.err == pytest.approx(np.hypot(self.zp.err_stat, self.zp.err_sys))
-        assert set(self.zp.systematics) == {"transform", "system", "color", "position"}
+        assert set(self.zp.systematics) == {"transform", "color", "position"}
+
+    def test_the_error_of_a_transform(self):
+        sources, stars = night(11, 3000, limit=19.0, outliers=0.0)
+        for quoted, counted in ((0.0, 0.0), (0.02, 0.02), (float("nan"), 0.05)):
+            stars.meta["transform_err"] = quoted
+            zp = calibrate(sources, stars, WCS, "J")
+            assert zp.systematics["transform"] == counted
+            assert zp.err_sys >= counted
 
     def test_a_magnitude_range_of_the_user(self):
         sources, stars = night(11, 3000, limit=19.0, outliers=0.0)
