@@ -54,14 +54,16 @@ ISSUE4: Limits = {
     "psf.corners.rms": (None, 0.010),
     "aper.corners.rms": (None, 0.010),
     "psf.snr_10_20.offset": (-0.02, 0.02),
+    "psf.pull_width": (0.95, 1.10),
     "psf.pull_excess": (None, 0.0),
+    "aper.pull_width": (0.95, 1.10),
     "aper.pull_excess": (None, 0.0),
 }
 """Magnitudes, errors and limits of a full-size stack."""
 DEEP: Limits = {"psf.bright.offset": (-0.005, 0.005)}
 SHALLOW: Limits = {"psf.zero_point_pull": (-2.0, 2.0)}
 """Added to `ISSUE4`: the zero point by a deep catalogue, or by one of 2MASS's kind."""
-SPARSE: Limits = {"limit.completeness": (0.8, None), "limit.at_5sigma": (0.45, 0.55)}
+SPARSE: Limits = {"limit.completeness": (0.8, None), "limit.at_5sigma_excess": (None, 0.0)}
 CROWDED: Limits = {"crowded_bright.rms": (None, 0.02)}
 """In place of `ISSUE4`, whose numbers are of isolated stars in a sparse field."""
 

@@ -16,6 +16,8 @@ FAINT_SNR = (10.0, 20.0)
 PULL_SNR = 8.0
 """Pulls are looked at down to here: below, what is found at all depends on its noise."""
 PULL_WIDTH = (0.95, 1.10)
+AT_LIMIT = 0.05
+"""Of stars at the 5-sigma limit half are above 5 sigma, within so much."""
 CORNER = 0.75
 """Of the half side, in both axes."""
 ISOLATED = 0.01
@@ -133,7 +135,10 @@ def measure_kind(judged: Judged, kind: str) -> Numbers:
     bright = clean & (judged.snr > BRIGHT_SNR)
     u, v = (np.abs(axis[judged.star]) for axis in judged.truth.uv)
     corners = bright & (np.minimum(u, v) > CORNER)
-    numbers: Numbers = {"bright": spread(off[bright]), "corners": spread(off[corners])}
+    numbers: Numbers = {}
+    for name, which in (("bright", bright), ("corners", corners)):
+        expected = float(np.sqrt(np.mean(err[which] ** 2))) if which.any() else float("nan")
+        numbers[name] = spread(off[which]) | {"rms_expected": expected}
     zero = numbers["bright"].get("offset", 0.0)
     numbers["corners_off"] = numbers["corners"].get("offset", float("nan")) - zero
     quoted = judged.catalog.zero_point_err
@@ -157,7 +162,9 @@ def _pulls(mag: Array, off: Array, pull: Array) -> Numbers:
         if n < 10:
             continue
         width = robust_sigma(pull[here])
-        beyond = max(PULL_WIDTH[0] - width, width - PULL_WIDTH[1])
+        chance = 2 * WIDTH_ERROR / np.sqrt(n)
+        too_narrow = PULL_WIDTH[0] * (1 - chance) - width
+        too_wide = width - PULL_WIDTH[1] * (1 + chance)
         bins.append(
             {
                 "mag": low + 0.25,
@@ -166,7 +173,7 @@ def _pulls(mag: Array, off: Array, pull: Array) -> Numbers:
                 "error": MEDIAN_ERROR * robust_sigma(off[here]) / np.sqrt(n),
                 "scatter": robust_sigma(off[here]),
                 "pull": width,
-                "pull_excess": max(0.0, beyond - 2 * WIDTH_ERROR * width / np.sqrt(n)),
+                "pull_excess": max(0.0, too_narrow, too_wide),
             }
         )
     worst = max(bins, key=lambda one: one["pull_excess"], default={})
@@ -189,12 +196,15 @@ def limit_check(judged: Judged) -> Numbers:
     found = near & (judged.row >= 0)
     sure = found & (1.0857 / err[judged.row] >= 5.0)
     n = int(near.sum())
+    if n == 0:
+        return {"mag_5sigma": limit, "n": 0}
+    at_limit, chance = sure.sum() / n, float(np.sqrt(0.25 / n))
     return {
         "mag_5sigma": limit,
         "mag_5sigma_of_errors": own,
         "quoted": quoted is not None,
         "n": n,
-        "completeness": found.sum() / n if n else float("nan"),
-        "completeness_error": np.sqrt(0.25 / n) if n else float("nan"),
-        "at_5sigma": sure.sum() / n if n else float("nan"),
+        "completeness": found.sum() / n,
+        "at_5sigma": at_limit,
+        "at_5sigma_excess": max(0.0, abs(at_limit - 0.5) - AT_LIMIT - 2 * chance),
     }
