@@ -16,6 +16,8 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["cli"],
     ["pipeline", "steps", "simulate", "lightcurve"],
     ["chip", "photometry"],
+    ["pipeline", "steps", "simulate"],
+    ["chip", "lightcurve"],
     ["astromatic", "distortion_store", "flats", "ladder", "netrefine", "plots"],
     ["photometry_evidence"],
     ["evidence", "intermediate", "stackfiles"],
@@ -79,7 +81,7 @@ LENT = {
     ("zeromodel", "calibrators"): {
         *("Colors", "ErrorCurve", "Measures", "Pairs", "colors", "first_of", "measures"),
     },
-    ("zeropoint", "calibrators"): {"Pairs", "blend", "column", "error_curve", "pair", "unfit"},
+    ("zeropoint", "calibrators"): {"Pairs", "blend", "error_curve", "pair", "unfit"},
     ("zeropoint", "zeromodel"): {"Model", "Range", "fit_in_rounds", "flat_field"},
 }
 NOT_FOR = {

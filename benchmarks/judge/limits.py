@@ -48,16 +48,46 @@ REFERENCE: Limits = {
 UNCLIPPED: Limits = {"clipping.bright_change": (-0.002, 0.002)}
 """Added to `ISSUE3` when a stack without clipping was given."""
 
+ISSUE4: Limits = {
+    "psf.bright.rms": (None, 0.010),
+    "aper.bright.rms": (None, 0.010),
+    "psf.corners.rms": (None, 0.010),
+    "aper.corners.rms": (None, 0.010),
+    "psf.snr_10_20.offset": (-0.02, 0.02),
+    "psf.pull_width": (0.95, 1.10),
+    "psf.pull_excess": (None, 0.0),
+    "aper.pull_width": (0.95, 1.10),
+    "aper.pull_excess": (None, 0.0),
+}
+"""Magnitudes, errors and limits of a full-size stack."""
+DEEP: Limits = {"psf.bright.offset": (-0.005, 0.005)}
+SHALLOW: Limits = {"psf.zero_point_pull": (-2.0, 2.0)}
+"""Added to `ISSUE4`: the zero point by a deep catalogue, or by one of 2MASS's kind."""
+SPARSE: Limits = {"limit.completeness": (0.8, None), "limit.at_5sigma_excess": (None, 0.0)}
+CROWDED: Limits = {"crowded_bright.rms": (None, 0.02)}
+"""In place of `ISSUE4`, whose numbers are of isolated stars in a sparse field."""
+
 
 def limits_of(numbers: Mapping[str, Any], name: str) -> Limits:
-    """The limits called `name` ("main" or "issue3") that apply to these numbers."""
+    """The limits called `name` (main, issue3, issue4) that apply to these numbers."""
     if name == "main":
         return WINDOW if numbers["size"] < 2048 else ACCEPTANCE
+    if name == "issue4":
+        return _of_photometry(numbers)
     limits = dict(ISSUE3)
     if "reference" in numbers:
         limits |= REFERENCE
     if "clipping" in numbers:
         limits |= UNCLIPPED
+    return limits
+
+
+def _of_photometry(numbers: Mapping[str, Any]) -> Limits:
+    limits = dict(CROWDED) if numbers["crowded"] else ISSUE4 | SPARSE
+    limits |= SHALLOW if "2MASS" in numbers["survey"].upper() else DEEP
+    if "run" in numbers:
+        seconds = 60.0 if numbers["crowded"] else 15.0
+        limits |= {"run.wall_s": (None, seconds), "run.memory_gb": (None, 2.0)}
     return limits
 
 

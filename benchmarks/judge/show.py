@@ -18,12 +18,15 @@ def show(numbers: Mapping[str, Any], failures: list[str]) -> None:
     for name, value in flatten(numbers):
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
     console.print(table)
-    bins = Shown("mag", "stars", "bias", "+-", "scatter", title="magnitude - truth - zero point")
-    for row in numbers["photometry"]["bins"]:
+    rows = numbers["photometry"]["bins"]
+    pulls = ("pull",) if rows and "pull" in rows[0] else ()
+    names = ("mag", "stars", "bias", "+-", "scatter", *pulls)
+    bins = Shown(*names, title="magnitude - truth - zero point")
+    for row in rows:
         bins.add_row(
             f"{row['mag']:.2f}",
             str(row["n"]),
-            *(f"{row[key]:+.4f}" for key in ("bias", "error", "scatter")),
+            *(f"{row[key]:+.4f}" for key in ("bias", "error", "scatter", *pulls)),
         )
     console.print(bins)
     for failure in failures:

@@ -1,5 +1,6 @@
 """The products that are judged: a coadd with its weight map, and single images."""
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,8 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 
 from helpers import Array
 from photometrus.errors import MissingInput
+
+PART_OF_A_STACK = re.compile(r"\.(?:inc\d+|alt\d)\.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +59,8 @@ def read_image(path: Path) -> tuple[Array, fits.Header]:
 def read_stack(parent: Path, chip: int) -> Stack:
     """The coadd of a chip with its weight map; MissingInput when one of them is absent."""
     folder = parent / "stack"
-    found = [p for p in sorted(folder.glob(f"coadd.*.C{chip}.fits*")) if p.suffix != ".part"]
+    files = sorted(folder.glob(f"coadd.*.C{chip}.fits*"))
+    found = [p for p in files if p.suffix != ".part" and not PART_OF_A_STACK.search(p.name)]
     if not found:
         raise MissingInput(f"{folder}: no coadd.*.C{chip}.fits.fz; reduce the chip first")
     path = found[-1]

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table
-from numpy.typing import NDArray
 
 from photometrus.errors import CalibrationRefused, UsageError
 
-Array = NDArray[Any]  # float64
+Array = Any  # float64 array, or one number
 MAG = 2.5 / np.log(10.0)
 """1.0857: the error of a magnitude over the relative error of its flux (Pogson 1856)."""
 SYSTEMS = ("AB", "Vega", "native")

@@ -14,6 +14,8 @@ MEDIAN_PULL = 0.67449
 TUKEY = 4.685
 """Tukey's biweight: 95 % of least squares' efficiency for a Gaussian."""
 FOLDS = 10
+ENOUGH = 2000
+"""So many stars decide on a term, drawn at random."""
 SURE_SIGMA = 2.0
 """A term enters when what it gains is so many standard errors above nothing."""
 
@@ -135,8 +137,10 @@ def gain(design: Array, better: Array, values: Array, sigma: Array) -> tuple[flo
     outlier must not decide. The second number is the mean gain over its standard error; below
     `SURE_SIGMA` it may be chance.
     """
+    some = np.random.RandomState(0).permutation(values.size)[:ENOUGH]
+    design, better, values, sigma = design[some], better[some], values[some], sigma[some]
     n = values.size
-    part = np.random.RandomState(0).permutation(n) % FOLDS
+    part = np.arange(n) % FOLDS
     coefficients, extra = start(design, values, sigma)
     total = np.sqrt(sigma**2 + extra)
     before, after = (

@@ -68,7 +68,8 @@ def column(table: Table, name: str, default: float) -> Array:
     """A column as float64, masked values and an absent column as the default."""
     if name not in table.colnames:
         return np.full(len(table), default)
-    return np.ma.filled(np.ma.asarray(table[name]).astype(float), default)
+    values = np.ma.asarray(table[name].data)  # a Column would keep its attributes at every step
+    return np.ma.filled(values.astype(float), default)
 
 
 def pair(sources: Table, stars: Table, wcs: WCS, radius_arcsec: float, name: str) -> Pairs:
@@ -225,9 +226,11 @@ def measures(pairs: Pairs, curve: ErrorCurve, zero_point: Array, extra: float) -
 
 @dataclass(frozen=True, eq=False)
 class Colors:
-    """Colours of the stars about a pivot; 0 where a star has none."""
+    """Colours of the stars: `values` about the pivot, shrunk, 0 where a star has none."""
 
     values: Array
+    plain: Array
+    """Not shrunk, not about the pivot; NaN where a star has none."""
     pivot: float
     spread: float
     n: int
@@ -254,10 +257,10 @@ def colors(pairs: Pairs, measured: Measures, among: NDArray[Any], band: str) -> 
     known = among & np.isfinite(values)
     n = int(known.sum())
     if n == 0:
-        return Colors(np.zeros(len(pairs)), float("nan"), 0.0, 0)
+        return Colors(np.zeros(len(pairs)), values, float("nan"), 0.0, 0)
     pivot = float(np.median(values[known]))
     scatter = (1.4826 * np.median(np.abs(values[known] - pivot))) ** 2
     true = max(float(scatter - np.median(variance[known])), 1e-6)
     shrunk = np.where(np.isfinite(values), (values - pivot) * true / (true + variance), 0.0)
     limit = 5.0 * np.sqrt(true)
-    return Colors(np.clip(shrunk, -limit, limit), pivot, float(np.sqrt(true)), n)
+    return Colors(np.clip(shrunk, -limit, limit), values, pivot, float(np.sqrt(true)), n)

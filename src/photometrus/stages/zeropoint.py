@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from photometrus.calibration import ZeroPoint
 from photometrus.reference import at_epoch
-from photometrus.stages.calibrators import Pairs, blend, column, error_curve, pair, unfit
+from photometrus.stages.calibrators import Pairs, blend, error_curve, pair, unfit
 from photometrus.stages.zeromodel import Model, Range, fit_in_rounds, flat_field
 from photometrus.zerofit import extra_variance, solve
 
 Array = NDArray[Any]  # float64 (n,) unless said otherwise
+UNKNOWN_TRANSFORM_MAG = 0.05
+"""Error of a transform into the band that nobody gives: what neglected colours are worth."""
 CELLS = 4
 """Cells per side in which residuals are averaged to see what is left of a pattern."""
 
@@ -50,7 +52,7 @@ class ZeroPointConfig:
     """From the zero point that the instrument should have."""
     max_color_term: float = 0.4
     """Magnitudes per magnitude; with stars of another band it is about 1."""
-    max_extra_scatter_mag: float = 0.15
+    max_extra_scatter_mag: float = 0.1
     """Beyond the errors; colours of stars scatter by 0.2 and more: another band, other stars."""
     max_slope: float = 0.05
     """Of residuals against magnitude, magnitudes per magnitude, if it is beyond 3 sigma."""
@@ -111,6 +113,7 @@ def calibrate(
         color_name=str(meta.get("color_name", "")),
         field=flat,
         n_stars=int((reason == "").sum()),
+        notes=tuple(str(note) for note in meta.get("notes", ())),
     )
     if model is not None:
         zero_point = _measured(zero_point, model, meta)
@@ -130,7 +133,7 @@ def _table(pairs: Pairs, model: Model | None, reason: NDArray[Any]) -> Table:
             "mag_err": pairs.mag_err,
             "instrumental": -2.5 * np.log10(pairs.flux),
             "expected": nothing if model is None else model.measured.expected,
-            "color": column(pairs.stars, "color", np.nan),
+            "color": nothing if model is None else model.colors.plain,
             "residual": nothing if model is None else model.residual,
             "sigma": nothing if model is None else model.sigma,
             "used": reason == "",
@@ -148,9 +151,9 @@ def _measured(zero_point: ZeroPoint, model: Model, meta: Mapping[str, Any]) -> Z
     mag = np.asarray(zero_point.stars["expected"][used])
     pivot = float(np.average(mag, weights=weights))
     line, inverse = solve(np.stack([mag - pivot, np.ones(mag.size)], axis=1), residual, weights)
+    transform = meta.get("transform_err", 0.0)
     systematics = {
-        "transform": float(meta.get("transform_err", 0.0)),
-        "system": float(meta.get("zero_point_err", 0.0)),
+        "transform": float(np.nan_to_num(transform, nan=UNKNOWN_TRANSFORM_MAG)),
         "color": float(np.hypot(color if model.terms.color else 0.0, color_err))
         * model.colors.spread,
         "position": _pattern(zero_point, used),
