@@ -59,7 +59,8 @@ def find_counterparts(
     scatter = _scatter(sources, mag, err, known & ~extended, config.least_scatter_mag)
     extra = np.hypot(zero_point_err, np.where(extended, config.extended_scatter_mag, scatter))
     out = sources.copy()
-    bright_mag, depth_mag = catalog_range(sources, known, depth_mag)
+    covered = _covered(sources, known, -math.inf, depth_mag)
+    bright_mag, depth_mag = catalog_range(sources[covered], known[covered], depth_mag)
     out.meta |= {"bright_mag": bright_mag, "depth_mag": depth_mag}
     saturated = flagged(sources, SourceFlag.SATURATED)
     covered = _covered(sources, known, bright_mag, depth_mag)
@@ -102,7 +103,7 @@ def catalog_range(sources: Table, known: Values, nominal_mag: float) -> tuple[fl
     groups = good[: n_groups * GROUP].reshape(n_groups, GROUP)
     share, begin = known[groups].mean(axis=1), mag[groups[:, 0]]
     expected = begin < nominal_mag
-    usual = float(np.median(share[expected] if expected.any() else share))
+    usual = float(np.median(share[expected]) if expected.any() else np.quantile(share, 0.9))
     # A catalogue that lacks half of everything is another field's, or the stack's place is wrong.
     if usual < 0.5:
         return -math.inf, nominal_mag
