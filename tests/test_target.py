@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from astropy.table import Table, vstack
+
 from photometrus.magnitudes import Calibration, magnitudes
 from photometrus.sighting import NOT_COVERED, AtPosition, Target
 from photometrus.sourcetable import Doubt, SourceFlag, Status, column, points, words
