@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from photometrus.cli.angles import Place, declination, places, radius, right_ascension
+from photometrus.cli.times import moment
 from photometrus.report import sexagesimal
 
 
@@ -168,3 +169,20 @@ def test_any_text_is_a_value_or_an_error(text):
             assert abs(read(text)) <= 36000
         except ValueError as error:
             assert str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2024-06-06T18:00:00", "2024-06-06 18:00:00", "2024-06-06T18:00:00Z", "60467.75",
+        "2460468.25", "2024-06-06T20:00:00+02:00", "2024-06-06T18:00:00.000",
+    ],
+)  # fmt: skip
+def test_moments(text):
+    assert moment(text) == pytest.approx(60467.75, abs=1e-9)
+
+
+@pytest.mark.parametrize("text", ["", "now", "nan", "12345", "2024-13-06", "2024-06-06T25:00:00"])
+def test_moments_that_are_none(text):
+    with pytest.raises(ValueError, match="expected"):
+        moment(text)

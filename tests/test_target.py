@@ -322,6 +322,26 @@ def test_of_several_the_one_that_the_catalogue_lacks():
     assert (only.verdict, only.best) == ("known", None)
 
 
+@pytest.mark.parametrize(
+    ("brighter_mag", "verdict"), [(0.5, "changed"), (0.1, "known"), (-0.5, "known")]
+)
+def test_a_known_source_must_be_brighter(brighter_mag, verdict):
+    """The error of the comparison is 0.03 mag: 0.1 mag are 3 sigma and more, but not 5."""
+    truth = sky()
+    ra, dec = empty_place(truth)
+    before, now = star(ra, dec, 16.0), star(ra, dec, 16.0 - brighter_mag)
+    stars, sources = catalog(vstack([truth, before])), measured(vstack([truth, now]))
+    for kind in ("psf", "auto", "aper"):  # without noise
+        sources[f"mag_{kind}"][-1] = stars["mag"][-1] - brighter_mag
+    found = classify(Target("", ra, dec, 5.0), compared(sources, stars), EMPTY, CALIBRATION)
+    assert found.verdict == verdict
+    assert found.sources["status"][0] == Status.DIFFERS
+    # A galaxy is not measured that well.
+    sources["stellarity"][-1] = 0.0
+    found = classify(Target("", ra, dec, 5.0), compared(sources, stars), EMPTY, CALIBRATION)
+    assert found.verdict == "known"
+
+
 def test_spurious_sources_are_no_detections():
     sources, stars, target = with_transient(16.0)
     sources["weight_ratio"][-1] = 0.1

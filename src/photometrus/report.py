@@ -143,7 +143,7 @@ def _found(sighting: Sighting, calibration: Calibration) -> str:
         return (
             f"Within {radius} of the given position we detect a source that is in {survey} with"
             f" {calibration.band} = {best['star_mag']:.2f} +- {best['star_mag_err']:.2f}, but"
-            " differs from it by more than 3 sigma:"
+            " is brighter now:"
         )
     if best is not None:
         return (
@@ -156,7 +156,7 @@ def _found(sighting: Sighting, calibration: Calibration) -> str:
     if sighting.verdict == "forced":
         return "At the given position there is light, but no separate source:"
     others = {
-        "known": f" Sources there are all in {survey}, with magnitudes that agree.",
+        "known": f" Sources there are all in {survey}, and none is brighter than it says.",
         "doubtful": " A detection there is probably spurious.",
     }.get(sighting.verdict, "")
     return f"Within {radius} of the given position no new source is detected.{others} Our limit:"

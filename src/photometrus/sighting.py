@@ -51,7 +51,7 @@ class Sighting:
     sources : those in the circle, the likeliest transient first; as they came in, and
         distance_arcsec, snr, chance (that so bright a source is so near by chance), reason (what
         speaks against it, empty: nothing)
-    verdict : ``new``, ``changed`` (known and of another magnitude), ``faint`` (fainter than the
+    verdict : ``new``, ``changed`` (known, and brighter than that), ``faint`` (fainter than the
         catalogue goes), ``forced`` (light at the position, but no source), ``known`` (only known
         ones), ``doubtful`` (only what is probably spurious), ``limit`` (nothing), ``not covered``
     sentence : the verdict for a reader

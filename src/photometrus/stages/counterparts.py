@@ -49,13 +49,14 @@ def find_counterparts(
 
     New columns: star (row in `stars`, -1 without), separation_arcsec (NaN without), star_mag and
     star_mag_err (of all catalogued stars within the radius together), status_psf, status_aper,
-    status_auto (of `Status`), status (of the magnitude that counts) and
-    moved_arcsec: how far a star of the same magnitude is that the stack misses at its catalogued
-    place, NaN when there is none.
+    status_auto (of `Status`), status and change_sigma (by how much it is brighter than catalogued)
+    of the magnitude that counts, PSF or, of what is extended, AUTO; and moved_arcsec: how far a
+    star of the same magnitude is that the stack misses at its catalogued place, NaN without one.
     """
     separation, star, radius = _nearest(sources, stars, scale_arcsec, config)
     known = star >= 0
     mag, err, extended = _together(sources, stars, radius, known)
+    extended |= column(sources, "stellarity", 1.0) < 0.5
     scatter = _scatter(sources, mag, err, known & ~extended, config.least_scatter_mag)
     extra = np.hypot(zero_point_err, np.where(extended, config.extended_scatter_mag, scatter))
     out = sources.copy()
@@ -64,11 +65,13 @@ def find_counterparts(
     out.meta |= {"bright_mag": bright_mag, "depth_mag": depth_mag}
     saturated = flagged(sources, SourceFlag.SATURATED)
     covered = _covered(sources, known, bright_mag, depth_mag)
+    change = {}
     for kind in KINDS:
         own, own_err = column(sources, f"mag_{kind}"), column(sources, f"mag_{kind}_err")
         sigma = np.sqrt(own_err**2 + np.nan_to_num(err) ** 2 + extra**2)
         # What cannot be compared (NaN, a saturated star) is not said to differ.
-        differs = (np.abs(own - mag) > config.differ_sigma * sigma) & ~saturated
+        change[kind] = np.where(saturated, np.nan, (mag - own) / sigma)
+        differs = np.abs(change[kind]) > config.differ_sigma
         unknown = np.where(
             covered & (own > bright_mag) & (own < depth_mag), Status.NEW, Status.BELOW_LIMIT
         )
@@ -77,6 +80,7 @@ def find_counterparts(
         )
     counts = np.isfinite(column(sources, "mag_psf")) & ~extended
     out["status"] = np.where(counts, out["status_psf"], out["status_auto"])
+    out["change_sigma"] = np.where(counts, change["psf"], change["auto"])
     out["star"], out["separation_arcsec"] = star, np.where(known, separation, np.nan)
     out["star_mag"], out["star_mag_err"] = mag, err
     out["moved_arcsec"] = _moved(sources, stars, known, epoch_yr, config)

@@ -57,13 +57,16 @@ def classify(
 
     A source counts as a detection from `detection_sigma` (of the PSF fit) on, when nothing says
     that it is spurious. Of several the likeliest is the one that the catalogue lacks, then one
-    whose magnitude differs, then one too faint for the catalogue; among equals the one that is
-    least likely there by chance.
+    that is brighter than catalogued by `detection_sigma`, then one too faint for the catalogue;
+    among equals the one that is least likely there by chance.
     """
     inside = sources_in_circle(sources, target)
     detected = column(inside, "snr") >= config.detection_sigma
     spurious = (_doubts(inside) & SPURIOUS.value) != 0
-    status = np.asarray(inside["status"], int)
+    status = np.array(inside["status"], int)
+    # A transient adds light: what is fainter than catalogued, or hardly brighter, is a known star.
+    hardly = column(inside, "change_sigma") < config.detection_sigma
+    status[(status == Status.DIFFERS) & hardly] = Status.AGREES
     likely = np.array([LIKELY[value] for value in status], int)
     inside = inside[np.lexsort((column(inside, "chance"), likely, spurious, ~detected))]
     verdict = _verdict(detected, spurious, status, at, config)
@@ -137,7 +140,7 @@ def _sentence(result: Sighting, calibration: Calibration, depth_mag: float) -> s
     if result.verdict == "doubtful":
         return f"Nothing sure within {radius}: {limit}; a source there is {first['reason']}."
     if result.verdict == "known":
-        return f"Only known sources within {radius}, as bright as {survey} says; {limit}."
+        return f"Only known sources within {radius}, none brighter than {survey} says; {limit}."
     what = {
         "new": f"{survey} lacks it and goes to {depth_mag:.1f}",
         "changed": star,
