@@ -98,8 +98,8 @@ def catalog_range(sources: Table, known: Values, nominal_mag: float) -> tuple[fl
     of its usual share. Surveys saturate at the bright end; where stars are crowded, the usual share
     is below 1. The first is -inf when the catalogue begins before our sources do.
     """
-    mag, err = column(sources, "mag_psf"), column(sources, "mag_psf_err")
-    good = np.flatnonzero(np.isfinite(mag) & (err < 0.1) & (np.asarray(sources["flags"]) == 0))
+    mag = column(sources, "mag_psf")
+    good = np.flatnonzero(_good(sources))
     good = good[np.argsort(mag[good])]
     n_groups = good.size // GROUP
     if n_groups < 2:
@@ -120,19 +120,23 @@ def catalog_range(sources: Table, known: Values, nominal_mag: float) -> tuple[fl
 
 
 def _covered(sources: Table, known: Values, bright_mag: float, depth_mag: float) -> Values:
-    """Where the catalogue has stars at all: at least half of a source's bright neighbours."""
+    """Where the catalogue has stars at all: at least half of a source's good neighbours."""
     mag = column(sources, "mag_psf")
-    bright = np.flatnonzero(
-        (mag > bright_mag) & (mag < depth_mag) & (np.asarray(sources["flags"]) == 0)
-    )
-    if bright.size <= NEIGHBOURS:
+    good = np.flatnonzero(_good(sources) & (mag > bright_mag) & (mag < depth_mag))
+    if good.size <= NEIGHBOURS:
         return np.ones(len(sources), bool)
     places = points(sources)
-    _, near = cKDTree(places[bright]).query(places, NEIGHBOURS + 1)
-    # A source is its own first neighbour, when it is bright.
-    others = bright[near]
-    weight = others != np.arange(len(sources))[:, None]
-    return (known[others] & weight).sum(axis=1) >= 0.5 * weight.sum(axis=1)
+    _, near = cKDTree(places[good]).query(places, NEIGHBOURS + 1)
+    # A source is its own first neighbour, when it is good itself.
+    neighbours = good[near]
+    others = neighbours != np.arange(len(sources))[:, None]
+    return (known[neighbours] & others).sum(axis=1) >= 0.5 * others.sum(axis=1)
+
+
+def _good(sources: Table) -> Values:
+    """Without flags and of S/N 10: what is certainly there."""
+    error = column(sources, "mag_psf_err")
+    return (error < 0.1) & (np.asarray(sources["flags"]) == 0)
 
 
 def _nearest(

@@ -40,7 +40,6 @@ def sources_in_circle(sources: Table, target: Target) -> Table:
     out["distance_arcsec"] = distance[inside]
     out["snr"] = signal_to_noise(out)
     out["chance"] = _chance(sources, target, inside, distance[inside])
-    out["reason"] = np.array([words(doubts) for doubts in _doubts(out)], dtype=object).astype(str)
     return out
 
 
@@ -69,6 +68,7 @@ def classify(
     status[(status == Status.DIFFERS) & hardly] = Status.AGREES
     likely = np.array([LIKELY[value] for value in status], int)
     inside = inside[np.lexsort((column(inside, "chance"), likely, spurious, ~detected))]
+    inside["reason"] = _reasons(inside)
     verdict = _verdict(detected, spurious, status, at, config)
     mag, err = magnitudes(np.array(at.flux), np.array(at.flux_err), calibration.zero_point)
     result = Sighting(target, at, inside, verdict, "", float(mag), float(err))
@@ -89,12 +89,17 @@ def search_new(sources: Table, target: Target, config: TargetConfig = TargetConf
     ruled_out = _doubts(found) != 0
     found = found[np.lexsort((column(found, "mag_psf"), ruled_out))]
     rank = np.arange(1, len(found) + 1)
+    found["reason"] = _reasons(found)
     found["rank"] = np.where(_doubts(found) == 0, rank, 0)
     return found
 
 
 def _doubts(sources: Table) -> Values:
     return column(sources, "doubts", 0.0).astype(np.int64)
+
+
+def _reasons(sources: Table) -> list[str]:
+    return [words(doubts) for doubts in _doubts(sources)]
 
 
 def _chance(sources: Table, target: Target, rows: Values, distance: Values) -> Values:
