@@ -195,6 +195,20 @@ def test_two_stars_that_we_see_as_one_are_compared_together():
     assert out["star_mag"][-1] == pytest.approx(14.247, abs=0.05)  # 0.02 each
 
 
+def test_a_blend_is_where_none_of_its_stars_is():
+    truth = sky()
+    ra, dec = empty_place(truth)
+    # FWHM 2": within half of it; the error radius is 0.6"
+    pair = vstack([star(ra, dec - 0.8 / 3600, 15.0), star(ra, dec + 0.8 / 3600, 15.0)])
+    both = star(ra, dec, 15.0 - 2.5 * math.log10(2))
+    stars = catalog(vstack([truth, pair]))
+    out = compared(measured(vstack([truth, both])), stars)
+    assert out["status"][-1] == Status.AGREES
+    # The same distance from a star that is seen for itself: a source of its own.
+    out = compared(measured(vstack([truth, pair, star(ra, dec, 15.0)])), stars)
+    assert list(out["status"][-3:]) == [Status.AGREES, Status.AGREES, Status.NEW]
+
+
 def test_a_star_that_has_moved_is_told():
     truth = sky()
     ra, dec = empty_place(truth)
@@ -204,6 +218,8 @@ def test_a_star_that_has_moved_is_told():
     assert words(out["doubts"][-1]) == "perhaps a star of the catalogue that has moved"
     other = compared(measured(now), catalog(vstack([truth, star(ra, dec, 15.0)])))
     assert np.isnan(other["moved_arcsec"][-1])  # another star: too faint
+    far = compared(measured(now), catalog(vstack([truth, star(ra, dec - 6.0 / 3600, 14.0)])))
+    assert np.isnan(far["moved_arcsec"][-1])  # 6.3": 0.4" a year
 
 
 def test_an_empty_catalogue_and_an_empty_stack():
@@ -300,6 +316,15 @@ def test_a_source_below_five_sigma_is_told_but_no_detection():
         sources[name][-1] = {"flux_psf": 4 * NOISE_ADU, "flux_psf_err": NOISE_ADU}[name]
     found = classify(target, compared(sources, stars), EMPTY, CALIBRATION)
     assert (found.verdict, found.best, len(found.sources)) == ("limit", None, 1)
+    # Nor does it hide a detection that is less likely the transient by its status.
+    beside = star(target.ra_deg, target.dec_deg + 3.0 / 3600, 18.5)
+    both = vstack(
+        [compared(sources, stars), compared(measured(vstack([sky(), beside])), stars)[-1:]]
+    )
+    both["status"][-2] = Status.NEW
+    found = classify(target, both, EMPTY, CALIBRATION)
+    assert (found.verdict, len(found.sources)) == ("faint", 2)
+    assert found.best["mag_psf"] == pytest.approx(18.5, abs=0.3)  # S/N 14
 
 
 def test_of_several_the_one_that_the_catalogue_lacks():
