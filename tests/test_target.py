@@ -318,9 +318,8 @@ def test_a_source_below_five_sigma_is_told_but_no_detection():
     assert (found.verdict, found.best, len(found.sources)) == ("limit", None, 1)
     # Nor does it hide a detection that is less likely the transient by its status.
     beside = star(target.ra_deg, target.dec_deg + 3.0 / 3600, 18.5)
-    both = vstack(
-        [compared(sources, stars), compared(measured(vstack([sky(), beside])), stars)[-1:]]
-    )
+    other = compared(measured(vstack([sky(), beside])), stars)[-1:]
+    both = vstack([compared(sources, stars), other], metadata_conflicts="silent")
     both["status"][-2] = Status.NEW
     found = classify(target, both, EMPTY, CALIBRATION)
     assert (found.verdict, len(found.sources)) == ("faint", 2)
