@@ -38,7 +38,7 @@ def row(wcs, x: float, y: float) -> Table:
 def sighting(wcs, radius: float, verdict: str = "new", at=AT) -> Sighting:
     best = row(wcs, *at)
     target = Target("GRB $x_{1}$", float(best["ra_deg"][0]), float(best["dec_deg"][0]), radius)
-    return Sighting(target, NOT_COVERED, best, verdict, "", 17.5, 0.02)
+    return Sighting(target, NOT_COVERED, best, verdict, "")
 
 
 def axes_of(picture):

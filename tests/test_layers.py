@@ -23,7 +23,7 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["adjustment", "distortion"],
     ["sighting"],
     ["optics", "reference", "selection", "sourcetable", "substacks"],
-    ["frame", "magnitudes", "wcs", "workers"],
+    ["frame", "wcs", "workers"],
     ["products"],
     ["kernels", "instrument"],
     ["errors"],

@@ -8,9 +8,8 @@ import pytest
 from astropy.table import Table
 
 from photometrus.frame import StackInfo
-from photometrus.magnitudes import Calibration
 from photometrus.report import magnitude_words, record, report, sexagesimal, since
-from photometrus.sighting import NOT_COVERED, AtPosition, Sighting, Target
+from photometrus.sighting import NOT_COVERED, AtPosition, Calibration, Sighting, Target
 from photometrus.sourcetable import Status
 
 INFO = StackInfo(
@@ -19,7 +18,7 @@ INFO = StackInfo(
     gain_e_per_adu=64.8, saturation_adu=math.nan, pixel_scatter=0.89,
 )  # fmt: skip
 CALIBRATION = Calibration("J", "AB", 0.94, "VHS", 214, 24.0, 0.003, 0.01)
-AT = AtPosition(100.0, 2.0, limit_3sigma=20.68, limit_5sigma=20.13)
+AT = AtPosition(100.0, 2.0, 17.5, 0.02, limit_3sigma=20.68, limit_5sigma=20.13)
 TARGET = Target("GRB 240606A", 200.896435, -0.0058, 5.0)
 ROWS = Table(
     {
@@ -28,8 +27,8 @@ ROWS = Table(
         "star_mag": [18.6], "star_mag_err": [0.04], "reason": [""],
     }
 )  # fmt: skip
-NEW = Sighting(TARGET, AT, ROWS, "new", "", 17.5, 0.02)
-LIMIT = Sighting(TARGET, AT, ROWS[:0], "limit", "", 19.0, 0.3)
+NEW = Sighting(TARGET, AT, ROWS, "new", "")
+LIMIT = Sighting(TARGET, AT, ROWS[:0], "limit", "")
 
 
 def test_a_detection_has_all_that_a_circular_needs():

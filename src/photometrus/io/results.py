@@ -16,8 +16,7 @@ from photometrus import __version__
 from photometrus.errors import UsageError
 from photometrus.frame import StackInfo
 from photometrus.io.whole import whole
-from photometrus.magnitudes import Calibration
-from photometrus.sighting import Sighting
+from photometrus.sighting import Calibration, Sighting
 from photometrus.sourcetable import KINDS, Status, Values, column
 
 
@@ -199,8 +198,8 @@ def target_table(
     add("P_chance", own("chance"), "", ".3g", "probability of so bright a source so near")
     add("{b}Limit_5sig", at.limit_5sigma, "mag", ".3f", "5 sigma limit at the given position")
     add("{b}Limit_3sig", at.limit_3sigma, "mag", ".3f", "3 sigma limit at the given position")
-    add("{b}forcedMag", sighting.forced_mag, "mag", ".3f", "PSF fit at the given position")
-    add("{b}forcedMag_Err", sighting.forced_mag_err, "mag", ".3f", "its error")
+    add("{b}forcedMag", sighting.at.mag, "mag", ".3f", "PSF fit at the given position")
+    add("{b}forcedMag_Err", sighting.at.mag_err, "mag", ".3f", "its error")
     add("forcedSNR", at.snr, "", ".2f", "its signal to noise")
     add("forcedFlux_uJy", at.flux * ujy, "uJy", ".5g", "its flux density")
     add("forcedFlux_uJy_Err", at.flux_err * ujy, "uJy", ".4g", "its error")

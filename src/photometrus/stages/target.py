@@ -1,13 +1,12 @@
 """The transient: what is in its error circle, or how bright it can be at most; new sources."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from astropy.table import Table
 
-from photometrus.magnitudes import Calibration, magnitudes
-from photometrus.sighting import FOUND, AtPosition, Sighting, Target
+from photometrus.sighting import FOUND, AtPosition, Calibration, Sighting, Target
 from photometrus.sourcetable import SPURIOUS, Status, Values, column, points, signal_to_noise, words
 from photometrus.wcs import to_plane
 
@@ -70,10 +69,9 @@ def classify(
     inside = inside[np.lexsort((column(inside, "chance"), likely, spurious, ~detected))]
     inside["reason"] = _reasons(inside)
     verdict = _verdict(detected, spurious, status, at, config)
-    mag, err = magnitudes(np.array(at.flux), np.array(at.flux_err), calibration.zero_point)
-    result = Sighting(target, at, inside, verdict, "", float(mag), float(err))
-    sentence = _sentence(result, calibration, float(sources.meta.get("depth_mag", math.nan)))
-    return Sighting(target, at, inside, verdict, sentence, float(mag), float(err))
+    result = Sighting(target, at, inside, verdict, "")
+    depth_mag = float(sources.meta.get("depth_mag", math.nan))
+    return replace(result, sentence=_sentence(result, calibration, depth_mag))
 
 
 def search_new(sources: Table, target: Target, config: TargetConfig = TargetConfig()) -> Table:
@@ -138,7 +136,7 @@ def _sentence(result: Sighting, calibration: Calibration, depth_mag: float) -> s
     if result.verdict == "limit":
         return f"No source within {radius}: {limit}."
     if result.verdict == "forced":
-        mag = f"{band} = {result.forced_mag:.2f} +- {result.forced_mag_err:.2f} ({system})"
+        mag = f"{band} = {result.at.mag:.2f} +- {result.at.mag_err:.2f} ({system})"
         return f"No separate source, but light at the position: {mag}, S/N {result.at.snr:.1f}."
     first = result.sources[0]
     star = f"{survey} has {band} = {first['star_mag']:.2f}"
