@@ -9,8 +9,7 @@ from typing import Any
 from astropy.table import Row
 
 from photometrus.frame import StackInfo
-from photometrus.magnitudes import Calibration
-from photometrus.sighting import Sighting
+from photometrus.sighting import Calibration, Sighting
 
 WIDTH = 72
 """Of a line in a circular."""
@@ -81,8 +80,8 @@ def record(
         "offset_arcsec": _value(best, "distance_arcsec"),
         "limit_3sigma": at.limit_3sigma,
         "limit_5sigma": at.limit_5sigma,
-        "forced_mag": sighting.forced_mag,
-        "forced_mag_err": sighting.forced_mag_err,
+        "forced_mag": sighting.at.mag,
+        "forced_mag_err": sighting.at.mag_err,
         "forced_snr": at.snr,
         "survey": calibration.survey,
         "n_stars": calibration.n_stars,
@@ -126,8 +125,8 @@ def magnitude_words(sighting: Sighting, calibration: Calibration) -> str:
         err = math.hypot(float(best["mag_psf_err"]), calibration.err)
         return f"{band} = {best['mag_psf']:.2f} +- {_up(err):.2f} ({system})"
     if sighting.verdict == "forced":
-        err = math.hypot(sighting.forced_mag_err, calibration.err)
-        return f"{band} = {sighting.forced_mag:.2f} +- {_up(err):.2f} ({system})"
+        err = math.hypot(sighting.at.mag_err, calibration.err)
+        return f"{band} = {sighting.at.mag:.2f} +- {_up(err):.2f} ({system})"
     if sighting.verdict == "not covered":
         return f"{band}: position not on the stack"
     return f"{band} > {_down(sighting.at.limit_3sigma):.1f} ({system}, 3 sigma)"
@@ -143,7 +142,7 @@ def _found(sighting: Sighting, calibration: Calibration) -> str:
         return (
             f"Within {radius} of the given position we detect a source that is in {survey} with"
             f" {calibration.band} = {best['star_mag']:.2f} +- {best['star_mag_err']:.2f}, but"
-            " differs from it by more than 3 sigma:"
+            " is brighter now:"
         )
     if best is not None:
         return (
@@ -156,7 +155,7 @@ def _found(sighting: Sighting, calibration: Calibration) -> str:
     if sighting.verdict == "forced":
         return "At the given position there is light, but no separate source:"
     others = {
-        "known": f" Sources there are all in {survey}, with magnitudes that agree.",
+        "known": f" Sources there are all in {survey}, and none is brighter than it says.",
         "doubtful": " A detection there is probably spurious.",
     }.get(sighting.verdict, "")
     return f"Within {radius} of the given position no new source is detected.{others} Our limit:"

@@ -30,13 +30,13 @@ class Status(IntEnum):
     """A source against the catalogue, S_CM in tables."""
 
     NEW = 0
-    """The catalogue lacks it, though it goes so deep."""
+    """The catalogue lacks it, though it has such stars."""
     AGREES = 1
     """Known, and of the same magnitude."""
     DIFFERS = 2
     """Known, and of another magnitude."""
     BELOW_LIMIT = 3
-    """The catalogue lacks it, and does not go so deep."""
+    """The catalogue lacks it, and others like it: too faint (too bright for its detectors)."""
 
 
 class Doubt(IntFlag):

@@ -1,5 +1,6 @@
 """What photometry leaves for others: tables with the names that scripts read."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,8 +16,7 @@ from photometrus import __version__
 from photometrus.errors import UsageError
 from photometrus.frame import StackInfo
 from photometrus.io.whole import whole
-from photometrus.magnitudes import Calibration
-from photometrus.sighting import Sighting
+from photometrus.sighting import Calibration, Sighting
 from photometrus.sourcetable import KINDS, Status, Values, column
 
 
@@ -131,17 +131,11 @@ def write_table(path: Path, table: Table) -> None:
 
     Raises UsageError (Parquet without pyarrow) and PhotometrusError (the disk).
     """
+    if path.suffix == ".parquet":
+        _write_parquet(path, table)
+        return
     with whole(path) as part:
-        if path.suffix != ".parquet":
-            part.write_text(ecsv(table), encoding="utf-8")
-            return
-        try:
-            table.write(part, format="parquet", overwrite=True)
-        except ImportError:
-            raise UsageError(
-                f"{path.name}: Parquet needs pyarrow, which is not there: pip install pyarrow,"
-                " or take .ecsv"
-            ) from None
+        part.write_text(ecsv(table), encoding="utf-8")
 
 
 def ecsv(table: Table) -> str:
@@ -204,8 +198,8 @@ def target_table(
     add("P_chance", own("chance"), "", ".3g", "probability of so bright a source so near")
     add("{b}Limit_5sig", at.limit_5sigma, "mag", ".3f", "5 sigma limit at the given position")
     add("{b}Limit_3sig", at.limit_3sigma, "mag", ".3f", "3 sigma limit at the given position")
-    add("{b}forcedMag", sighting.forced_mag, "mag", ".3f", "PSF fit at the given position")
-    add("{b}forcedMag_Err", sighting.forced_mag_err, "mag", ".3f", "its error")
+    add("{b}forcedMag", sighting.at.mag, "mag", ".3f", "PSF fit at the given position")
+    add("{b}forcedMag_Err", sighting.at.mag_err, "mag", ".3f", "its error")
     add("forcedSNR", at.snr, "", ".2f", "its signal to noise")
     add("forcedFlux_uJy", at.flux * ujy, "uJy", ".5g", "its flux density")
     add("forcedFlux_uJy_Err", at.flux_err * ujy, "uJy", ".4g", "its error")
@@ -256,3 +250,32 @@ def _cells(values: MaskedColumn) -> list[str]:
     for k in np.flatnonzero(mask):
         cells[k] = '""'
     return cells
+
+
+def _write_parquet(path: Path, table: Table) -> None:
+    """With nulls where a value is masked, and units, descriptions and the metadata beside.
+
+    astropy's own writer leaves masks as further columns, which other programs do not understand.
+    """
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise UsageError(
+            f"{path.name}: Parquet needs pyarrow, which is not there; pip install pyarrow, or"
+            " write .ecsv"
+        ) from None
+    arrays, fields = [], []
+    for name in table.colnames:
+        values = table[name]
+        data = np.ma.getdata(values)
+        arrays.append(
+            pa.array(
+                data.tolist() if data.dtype.kind == "U" else data, mask=np.ma.getmaskarray(values)
+            )
+        )
+        said = {"unit": str(values.unit or ""), "description": values.description or ""}
+        fields.append(pa.field(name, arrays[-1].type, metadata=said))
+    meta = {"photometrus": json.dumps(dict(table.meta), default=str)}
+    with whole(path) as part:
+        parquet.write_table(pa.table(arrays, schema=pa.schema(fields, metadata=meta)), part)

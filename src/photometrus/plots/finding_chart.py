@@ -13,14 +13,14 @@ from photometrus.errors import UsageError
 from photometrus.evidence import reduced
 from photometrus.frame import Image
 from photometrus.plots.stack import draw_stack
-from photometrus.plots.style import BLUE, GREEN, INK, VERMILLION, drawn, place
+from photometrus.plots.style import BLUE, GREEN, VERMILLION, drawn, place
 from photometrus.sighting import Sighting
 from photometrus.sourcetable import Values, column
 from photometrus.wcs import from_plane, sky_to_pixel
 
 SIDE, MARGIN, HEAD, FOOT, DPI = 4.8, 0.1, 0.42, 0.28, 200
 PICTURE_PIXELS = 900
-LEAST_ARCSEC, AROUND_ARCSEC = 30.0, 60.0
+LEAST_ARCSEC, AROUND_ARCSEC = 60.0, 60.0
 """Half the side of the smallest chart; what a large one shows around the circle."""
 
 
@@ -51,14 +51,12 @@ def draw_finding_chart(
     with drawn(out, (SIDE + 2 * MARGIN, SIDE + HEAD + FOOT), DPI) as figure:
         axes = place(figure, MARGIN, HEAD, SIDE, SIDE)
         draw_stack(axes, picture, cut.wcs)
+        axes.set_autoscale_on(False)
         _circle(axes, cut.wcs, sighting, side)
         _marks(axes, cut.wcs, sources, side, "o", BLUE)
         _marks(axes, cut.wcs, stars, side, "s", GREEN)
         if sighting.best is not None:
             _cross(axes, cut.wcs, Table(sighting.best), side)
-        ny, nx = picture.values.shape
-        axes.set_xlim(-0.5, nx - 0.5)
-        axes.set_ylim(-0.5, ny - 0.5)
         axes.set_title(f"{target.name or 'target'}  {2 * half:.0f}″ × {2 * half:.0f}″\n{title}")
         _legend(axes, sighting)
 
@@ -93,6 +91,9 @@ def _circle(axes: Axes, wcs: WCS, sighting: Sighting, side: int) -> None:
 def _marks(axes: Axes, wcs: WCS, table: Table, side: int, shape: str, color: str) -> None:
     if len(table):
         x, y = _pixels(wcs, column(table, "ra_deg"), column(table, "dec_deg"), side)
+        width, height = axes.get_xlim()[1], axes.get_ylim()[1]
+        seen = (x > -0.5) & (x < width) & (y > -0.5) & (y < height)
+        x, y = x[seen], y[seen]
         size = 9.0 if shape == "o" else 12.0  # so that neither hides the other
         axes.plot(x, y, shape, color=color, markersize=size, fillstyle="none", markeredgewidth=0.7)
 
@@ -105,8 +106,8 @@ def _cross(axes: Axes, wcs: WCS, best: Table, side: int) -> None:
         axes.plot(
             [x + 3 * unit * dx, x + 8 * unit * dx],
             [y + 3 * unit * dy, y + 8 * unit * dy],
-            color=INK,
-            linewidth=1.4,
+            color=VERMILLION,
+            linewidth=1.8,
         )
 
 
@@ -123,5 +124,5 @@ def _legend(axes: Axes, sighting: Sighting) -> None:
         line("s", GREEN, "in the catalogue"),
     ]
     if sighting.best is not None:
-        handles.append(line("+", INK, "likely counterpart"))
+        handles.append(line("+", VERMILLION, "likely counterpart"))
     axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.005), ncols=4)

@@ -80,23 +80,23 @@ def in_halo(sources: Table, stars: Table, scale_arcsec: float, config: DoubtConf
     taken to be `halo` / r^2 of its flux, as its aureole falls off (King 1971, PASP 83, 199); a
     fainter source is in doubt. Bright stars are the catalogue's and the stack's own.
     """
-    mag = column(sources, "mag_psf")
+    mag = np.where(signal_to_noise(sources) > 3, column(sources, "mag_psf"), np.nan)
     fwhm_arcsec = scale_arcsec * _usual(sources)[0]
     out = np.zeros(len(sources), bool)
     if not (np.isfinite(mag).any() and np.isfinite(fwhm_arcsec)):
         return out
+    own = points(sources)
     bright_mag = np.concatenate([column(stars, "mag"), mag])
-    places = np.concatenate([points(stars), points(sources)])
+    places = np.concatenate([points(stars), own])
     contrast = config.halo * 10 ** (0.4 * (np.nanmax(mag) - bright_mag))
     bright = np.flatnonzero(contrast > 1)
     reach = np.minimum(fwhm_arcsec * np.sqrt(contrast[bright]), config.halo_max_arcsec)
-    own = points(sources)
     lists = cKDTree(own).query_ball_point(places[bright], reach)
-    for star, found in zip(bright, lists, strict=True):
-        near = np.asarray(found, np.int64)
-        r = np.linalg.norm(own[near] - places[star], axis=1) / fwhm_arcsec
-        ratio = 10 ** (-0.4 * (mag[near] - bright_mag[star]))
-        out[near] |= ratio * np.maximum(r, 1.0) ** 2 < config.halo
+    star = np.repeat(bright, [len(found) for found in lists])
+    near = np.array([row for found in lists for row in found], np.int64)
+    r = np.linalg.norm(own[near] - places[star], axis=1) / fwhm_arcsec
+    ratio = 10 ** (-0.4 * (mag[near] - bright_mag[star]))
+    out[near[ratio * np.maximum(r, 1.0) ** 2 < config.halo]] = True
     return out
 
 

@@ -1,13 +1,12 @@
 """The transient: what is in its error circle, or how bright it can be at most; new sources."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from astropy.table import Table
 
-from photometrus.magnitudes import Calibration, magnitudes
-from photometrus.sighting import FOUND, AtPosition, Sighting, Target
+from photometrus.sighting import FOUND, AtPosition, Calibration, Sighting, Target
 from photometrus.sourcetable import SPURIOUS, Status, Values, column, points, signal_to_noise, words
 from photometrus.wcs import to_plane
 
@@ -40,7 +39,6 @@ def sources_in_circle(sources: Table, target: Target) -> Table:
     out["distance_arcsec"] = distance[inside]
     out["snr"] = signal_to_noise(out)
     out["chance"] = _chance(sources, target, inside, distance[inside])
-    out["reason"] = np.array([words(doubts) for doubts in _doubts(out)], dtype=object).astype(str)
     return out
 
 
@@ -57,20 +55,23 @@ def classify(
 
     A source counts as a detection from `detection_sigma` (of the PSF fit) on, when nothing says
     that it is spurious. Of several the likeliest is the one that the catalogue lacks, then one
-    whose magnitude differs, then one too faint for the catalogue; among equals the one that is
-    least likely there by chance.
+    that is brighter than catalogued by `detection_sigma`, then one too faint for the catalogue;
+    among equals the one that is least likely there by chance.
     """
     inside = sources_in_circle(sources, target)
     detected = column(inside, "snr") >= config.detection_sigma
     spurious = (_doubts(inside) & SPURIOUS.value) != 0
-    status = np.asarray(inside["status"], int)
+    status = np.array(inside["status"], int)
+    # A transient adds light: what is fainter than catalogued, or hardly brighter, is a known star.
+    hardly = column(inside, "change_sigma") < config.detection_sigma
+    status[(status == Status.DIFFERS) & hardly] = Status.AGREES
     likely = np.array([LIKELY[value] for value in status], int)
     inside = inside[np.lexsort((column(inside, "chance"), likely, spurious, ~detected))]
+    inside["reason"] = _reasons(inside)
     verdict = _verdict(detected, spurious, status, at, config)
-    mag, err = magnitudes(np.array(at.flux), np.array(at.flux_err), calibration.zero_point)
-    result = Sighting(target, at, inside, verdict, "", float(mag), float(err))
-    sentence = _sentence(result, calibration, float(sources.meta.get("depth_mag", math.nan)))
-    return Sighting(target, at, inside, verdict, sentence, float(mag), float(err))
+    result = Sighting(target, at, inside, verdict, "")
+    depth_mag = float(sources.meta.get("depth_mag", math.nan))
+    return replace(result, sentence=_sentence(result, calibration, depth_mag))
 
 
 def search_new(sources: Table, target: Target, config: TargetConfig = TargetConfig()) -> Table:
@@ -86,12 +87,17 @@ def search_new(sources: Table, target: Target, config: TargetConfig = TargetConf
     ruled_out = _doubts(found) != 0
     found = found[np.lexsort((column(found, "mag_psf"), ruled_out))]
     rank = np.arange(1, len(found) + 1)
+    found["reason"] = _reasons(found)
     found["rank"] = np.where(_doubts(found) == 0, rank, 0)
     return found
 
 
 def _doubts(sources: Table) -> Values:
     return column(sources, "doubts", 0.0).astype(np.int64)
+
+
+def _reasons(sources: Table) -> list[str]:
+    return [words(doubts) for doubts in _doubts(sources)]
 
 
 def _chance(sources: Table, target: Target, rows: Values, distance: Values) -> Values:
@@ -130,14 +136,14 @@ def _sentence(result: Sighting, calibration: Calibration, depth_mag: float) -> s
     if result.verdict == "limit":
         return f"No source within {radius}: {limit}."
     if result.verdict == "forced":
-        mag = f"{band} = {result.forced_mag:.2f} +- {result.forced_mag_err:.2f} ({system})"
+        mag = f"{band} = {result.at.mag:.2f} +- {result.at.mag_err:.2f} ({system})"
         return f"No separate source, but light at the position: {mag}, S/N {result.at.snr:.1f}."
     first = result.sources[0]
     star = f"{survey} has {band} = {first['star_mag']:.2f}"
     if result.verdict == "doubtful":
         return f"Nothing sure within {radius}: {limit}; a source there is {first['reason']}."
     if result.verdict == "known":
-        return f"Only known sources within {radius}, as bright as {survey} says; {limit}."
+        return f"Only known sources within {radius}, none brighter than {survey} says; {limit}."
     what = {
         "new": f"{survey} lacks it and goes to {depth_mag:.1f}",
         "changed": star,
