@@ -123,7 +123,7 @@ def test_a_slope_is_called_one(tmp_path):
     given = evidence()
     sloping = replace(given.calibration.trend, slope=0.02, slope_err=0.004)
     for trend, title in (
-        (sloping, "Residuals slope with magnitude (5.0σ)"),
+        (sloping, "Slope with magnitude: +20.0 mmag per mag (5.0σ)"),
         (given.calibration.trend, "No slope with magnitude (0.4σ)"),
         (None, "Residuals with magnitude"),
     ):

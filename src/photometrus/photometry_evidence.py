@@ -52,8 +52,9 @@ class Calibration:
     stars: Table
     """Of all that were matched: x, y; mag, mag_err (the catalogue's); expected (mean of the
     catalogue's and the stack's magnitude by their errors: residuals do not follow its noise); color
-    (mag, NaN where not known); residual (catalogue less stack, all terms applied); used; reason
-    (why not used; what follows a colon is for one star)."""
+    (with `expected` in place of `mag`, for the same reason; NaN where not known); residual
+    (catalogue less stack, all terms applied); used; reason (why not used; what follows a colon is
+    for one star)."""
     trend: Line | None = None
     """Of the residuals of used stars with `expected`."""
     color_term: Line | None = None

@@ -26,6 +26,8 @@ LEAST_CELLS = 3
 STARS_PER_CELL = 8
 LEAST_MMAG = 5.0
 """At the end of the scale of residuals."""
+MOST_LOST = 0.4
+"""Magnitudes below the median limit that still have a colour of their own: edges reach deeper."""
 DIFFERENCES, LEVELS = "PuOr_r", "cividis"
 STICKS = 10
 """Of the ellipticity along an axis, about."""
@@ -103,6 +105,7 @@ def draw_limits(axes: Axes, limits: Map, shape: Shape, median: float, target: Pl
         say_nothing_known(axes, "5σ limit", "not known")
         return
     low, high = _range(known, 0.05)
+    low = max(low, float(np.median(known)) - MOST_LOST)
     image = _draw(axes, limits, shape, LEVELS, Normalize(low, high))
     color_bar(axes, image, extend="both")
     title, words = f"5σ limit {number(median, 2)} mag", "median over the chip"

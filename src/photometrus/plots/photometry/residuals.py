@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from photometrus.photometry_evidence import Calibration, Line
-from photometrus.plots.photometry.numbers import Array, column, finite, number, within
+from photometrus.plots.photometry.numbers import Array, column, finite, number, signed, within
 from photometrus.plots.photometry.stars import draw_stars
 from photometrus.plots.style import BLUE, FAINT, INK, VERMILLION, head, say_nothing_known
 
@@ -64,7 +64,8 @@ def draw_trend(axes: Axes, calibration: Calibration, band: str) -> None:
     _line(axes, line, mag[used])
     sigmas = abs(line.slope) / line.slope_err if line.slope_err > 0 else np.nan
     if sigmas > SLOPE_SIGMAS:
-        title = f"Residuals slope with magnitude ({sigmas:.1f}σ)"
+        mmag = signed(1e3 * line.slope, 1)
+        title = f"Slope with magnitude: {mmag} mmag per mag ({sigmas:.1f}σ)"
     else:
         title = "No slope with magnitude" + (f" ({sigmas:.1f}σ)" if np.isfinite(sigmas) else "")
     slope = within(line.slope, line.slope_err, digits=4, sign=True)

@@ -24,7 +24,7 @@ MARKS = ((VERMILLION, "x"), (GREEN, "^"), (PURPLE, "s"), (ORANGE, "D"), (SKY, "v
 """Of reasons, the most frequent first; a last mark is for all others."""
 LONGEST_REASON = 20
 """Letters that have room in the legend."""
-LOOKS = ((60, 4.2, 0.9), (1500, 2.6, 0.8), (np.inf, 1.6, 0.4))
+LOOKS = ((60, 4.2, 0.9), (1500, 2.6, 0.8), (8000, 1.6, 0.4), (np.inf, 1.2, 0.25))
 """Stars at most, size and opacity of their marks."""
 
 
