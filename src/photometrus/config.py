@@ -28,6 +28,7 @@ from photometrus.stages.noise import NoiseConfig
 from photometrus.stages.placement import PlacementConfig
 from photometrus.stages.psf import PsfConfig
 from photometrus.stages.psfphotometry import PsfPhotometryConfig
+from photometrus.stages.psfwidths import PsfWidthsConfig
 from photometrus.stages.sky import SkyConfig
 from photometrus.stages.sources import SourcesConfig
 from photometrus.stages.target import TargetConfig
@@ -110,6 +111,7 @@ class Config:
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     psf: PsfConfig = field(default_factory=PsfConfig)
     psf_photometry: PsfPhotometryConfig = field(default_factory=PsfPhotometryConfig)
+    psf_widths: PsfWidthsConfig = field(default_factory=PsfWidthsConfig)
     growth: GrowthConfig = field(default_factory=GrowthConfig)
     apertures: AperturesConfig = field(default_factory=AperturesConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)

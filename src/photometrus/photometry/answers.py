@@ -44,15 +44,18 @@ def at_position(target: Target, measured: Measures, zero: Zero, config: Config) 
     if not (math.isfinite(flux) and error > 0):
         return NOT_COVERED
     limits = [math.nan, math.nan]
+    mag = mag_err = math.nan
     if zero.psf.trusted:
         places = np.array([x]), np.array([y])
+        light = np.array([flux]), np.array([error])
+        mag, mag_err = (float(v[0]) for v in zero.psf.magnitudes(*light, *places, zero.system))
         stack = measured.stack
         _, sky = matched(measured.left, stack.weight, places, measured.psf, config)
         sky *= measured.noise_factor
         limits = [
             float(zero.psf.flux_to_limit(sky, *places, n, zero.system)[0]) for n in (3.0, 5.0)
         ]
-    return AtPosition(flux, error, limits[0], limits[1])
+    return AtPosition(flux, error, mag, mag_err, limits[0], limits[1])
 
 
 def judged(

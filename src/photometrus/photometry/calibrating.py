@@ -17,8 +17,8 @@ from photometrus.errors import MissingInput, ServiceError
 from photometrus.frame import StackInfo
 from photometrus.instrument import ZERO_POINT_VEGA
 from photometrus.io.catalogs import calibrators, choose_surveys
-from photometrus.magnitudes import Calibration
 from photometrus.reference import at_epoch
+from photometrus.sighting import Calibration
 from photometrus.sourcetable import KINDS
 from photometrus.stages.zeropoint import calibrate
 from photometrus.wcs import pixel_to_sky

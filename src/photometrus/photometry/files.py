@@ -16,12 +16,11 @@ from photometrus.io.fitsfile import write_image
 from photometrus.io.regions import circles, write_regions
 from photometrus.io.results import provenance, published, target_table, write_catalog, write_table
 from photometrus.io.whole import whole
-from photometrus.magnitudes import Calibration
 from photometrus.photometry.calibrating import Zero
 from photometrus.photometry.sources import Measures
 from photometrus.products import StackProducts
 from photometrus.report import record, report
-from photometrus.sighting import Sighting
+from photometrus.sighting import Calibration, Sighting
 
 STAR_COLUMNS = {
     "ra_deg": "deg", "dec_deg": "deg", "x": "pix", "y": "pix", "mag": "mag", "mag_err": "mag",
@@ -114,8 +113,8 @@ def write_sighting(
         "flux": at.flux,
         "flux_err": at.flux_err,
         "snr": at.snr,
-        "mag": sighting.forced_mag,
-        "mag_err": sighting.forced_mag_err,
+        "mag": at.mag,
+        "mag_err": at.mag_err,
         "limit_3sigma": at.limit_3sigma,
         "limit_5sigma": at.limit_5sigma,
     }

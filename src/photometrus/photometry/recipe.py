@@ -13,14 +13,13 @@ from photometrus.errors import PhotometrusError, UsageError
 from photometrus.frame import Progress, Stack, no_progress
 from photometrus.instrument import BANDS
 from photometrus.io.stackfile import read_stack
-from photometrus.magnitudes import Calibration
 from photometrus.photometry import answers, files, pictures
 from photometrus.photometry.calibrating import Zero, add_magnitudes, find_stars, zero_points
 from photometrus.photometry.faint import Faint, faintest, injected
 from photometrus.photometry.request import Photometry, PhotometryRequest
 from photometrus.photometry.sources import Measures, measure_sources
 from photometrus.products import StackProducts
-from photometrus.sighting import Sighting, Target
+from photometrus.sighting import Calibration, Sighting, Target
 from photometrus.stages.completeness import Completeness
 from photometrus.stages.noise import true_weights
 from photometrus.workers import Each

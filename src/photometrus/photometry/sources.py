@@ -16,9 +16,11 @@ from photometrus.stages.growth import GrowthCurve, growth_curve
 from photometrus.stages.noise import Noise, measure_noise
 from photometrus.stages.psf import fit_psf
 from photometrus.stages.psfphotometry import measure_psf, psf_noise_factor, subtract_stars
+from photometrus.stages.psfwidths import follow_widths
+from photometrus.stages.widths import measure_widths
 from photometrus.workers import Each
 
-GROWTH_NODES = 12
+GROWTH_NODES, GROWTH_TERMS = 12, 8
 FAINT_SNR = 12.0
 MIN_FAINT = 30
 GROWTH_ERROR = 0.01
@@ -78,9 +80,18 @@ def measure_sources(stack: Stack, config: Config, each: Each, progress: Progress
         factor = 1.0
         notes.append("no empty place for the noise of PSF fluxes: their errors are the formal ones")
     sources["flux_psf_err"] *= fit_factor
+    _follow_widths(sources, growth, psf, config)
     add_floor(sources, config.photometry.floor_mag)
     progress("fluxes", 1, 1)
     return Measures(found, psf, noise, growth, sources, left, factor, fit_factor, notes)
+
+
+def _follow_widths(sources: Table, growth: GrowthCurve, psf: Psf, config: Config) -> None:
+    """PSF fluxes as wide as stars are where fewer frames see them, in place."""
+    factor, relative = follow_widths(sources, growth.widths, psf, config.psf_widths)
+    flux = np.asarray(sources["flux_psf"], float) * factor
+    error = np.asarray(sources["flux_psf_err"], float) * factor
+    sources["flux_psf"], sources["flux_psf_err"] = flux, np.hypot(error, relative * flux)
 
 
 def _formal_ratio(sources: Table, left: Image, weight: Image, psf: Psf, config: Config) -> float:
@@ -133,8 +144,9 @@ def _growth(found: Detections, psf: Psf, config: Config, notes: list[str]) -> Gr
     x, y = psf.frame[0], psf.frame[1]
     fractions = np.array([psf.enclosed(x, y, radius) for radius in radii])
     fractions = np.clip(np.maximum.accumulate(fractions / fractions[-1]), 1e-6, 1.0)
-    missing = np.zeros((radii.size, 6))
+    missing = np.zeros((radii.size, GROWTH_TERMS))
     missing[:, 0] = -np.log(fractions)
     errors = np.where(fractions < 1, GROWTH_ERROR, 0.0)
     used = np.zeros(radii.size, int)
-    return GrowthCurve(radii, fractions, errors, missing, found.stack.data.shape, used)
+    widths = measure_widths(found.table[:0], found.stack.weight, found.fwhm_pix)
+    return GrowthCurve(radii, fractions, errors, missing, widths, used)
