@@ -14,6 +14,8 @@ from photometrus.frame import Image
 from photometrus.pointspread import Psf
 from photometrus.stages.widths import Widths
 
+LATTICE_PIX = 256.0
+
 
 @dataclass(frozen=True)
 class PsfWidthsConfig:
@@ -22,6 +24,7 @@ class PsfWidthsConfig:
     weight_ratio: float = 0.8  # from where on the whole stack's PSF holds
     least_snr: float = 50.0  # of the stars that say what a width does
     least_stars: int = 20
+    model_err: float = 0.5  # of what is foretold: the slope is that of usual stars
     max_slope: float = 2.0  # of the log of flux against the log of width
 
 
@@ -30,7 +33,7 @@ def follow_widths(
 ) -> tuple[Image, Image]:
     """What PSF fluxes are to be multiplied by, and the relative error of that: float64 (n,) each.
 
-    sources : x, y, flags, weight_ratio, flux_psf, flux_psf_err, flux_aper
+    sources : x, y, flags, weight_ratio, flux_psf, flux_psf_err, flux_aper, flux_aper_err
     widths : log of stars' widths, anywhere on the stack
 
     1 and 0 where the weight is that of the whole stack, and everywhere when too few bright stars
@@ -40,8 +43,7 @@ def follow_widths(
     x, y = (np.asarray(sources[name], float) for name in ("x", "y"))
     ratio = np.asarray(sources["weight_ratio"], float)
     width, width_err = widths.at(x, y)
-    fwhm = np.array([psf.fwhm_at(a, b) for a, b in zip(*_coarse(x, y), strict=True)])
-    off = width - np.log(fwhm / psf.fwhm_pix)
+    off = width - np.log(_psf_fwhm(psf, x, y) / psf.fwhm_pix)
     flux, error = (np.asarray(sources[name], float) for name in ("flux_psf", "flux_psf_err"))
     aperture = np.asarray(sources["flux_aper"], float)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -55,15 +57,25 @@ def follow_widths(
     off = off - np.median(off[inner])
     more = more - np.median(more[inner])
     slope, slope_err = _slope(off[bright], more[bright], config.max_slope)
+    foretold = np.clip(slope * off, -0.3, 0.3)
+    unsure = np.hypot(slope * width_err, np.hypot(slope_err * off, config.model_err * foretold))
+    # A bright star's own aperture tells more: how far out it was fitted depends on its light.
+    clean = (np.asarray(sources["flags"]) == 0) & np.isfinite(more)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        own_err = np.asarray(sources["flux_aper_err"], float) / aperture
+    trust = np.where(clean & (own_err > 0), 1 / own_err**2, 0.0)
+    weight = 1 / np.maximum(unsure, 1e-4) ** 2
+    both = (weight * foretold + trust * np.where(clean, more, 0.0)) / (weight + trust)
     outer = ratio < config.weight_ratio
-    factor = np.where(outer, np.exp(np.clip(slope * off, -0.3, 0.3)), 1.0)
-    relative = np.where(outer, np.hypot(slope * width_err, slope_err * off), 0.0)
-    return factor, relative
+    factor = np.where(outer, np.exp(np.clip(both, -0.5, 0.5)), 1.0)
+    return factor, np.where(outer, 1 / np.sqrt(weight + trust), 0.0)
 
 
-def _coarse(x: Image, y: Image, step: float = 128.0) -> tuple[Image, Image]:
-    """Positions on a coarse lattice: the PSF's own width changes slowly."""
-    return np.round(x / step) * step, np.round(y / step) * step
+def _psf_fwhm(psf: Psf, x: Image, y: Image) -> Image:
+    """The PSF's own width, which changes slowly: on a coarse lattice."""
+    places = np.stack([np.round(x / LATTICE_PIX), np.round(y / LATTICE_PIX)], axis=1) * LATTICE_PIX
+    nodes, which = np.unique(places, axis=0, return_inverse=True)
+    return np.array([psf.fwhm_at(a, b) for a, b in nodes])[which.ravel()]
 
 
 def _slope(off: Image, more: Image, limit: float) -> tuple[float, float]:
