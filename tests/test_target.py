@@ -450,3 +450,26 @@ def test_new_sources_in_a_large_circle():
     ruled_out = {row["number"]: row["reason"] for row in found if row["rank"] == 0}
     assert "sharper than a star" in ruled_out[n + 11]
     assert "where the weight is low" in ruled_out[n + 12]
+
+
+def test_a_source_near_the_limit_is_not_sure_to_be_new():
+    truth = sky(3000)
+    ra, dec = empty_place(truth)
+    both = vstack([star(ra, dec, 17.7), star(ra + 4.0 / 3600, dec, 17.0)])
+    sources = measured(vstack([truth, both]))
+    for name, mag in (("mag_psf", [17.7, 17.0]), ("mag_psf_err", [0.2, 0.03])):
+        sources[name][-2:] = mag
+    seen = compared(sources, catalog(truth))
+    assert list(seen["status"][-2:]) == [Status.NEW, Status.NEW]
+    found = search_new(seen, Target("", ra, dec, 60.0))
+    assert list(found["number"]) == [len(sources)]  # the other is within 3 x 0.2 of the limit, 18
+
+
+def test_shapes_of_faint_sources_say_nothing():
+    sources, stars, _ = with_transient(19.0)  # S/N 33
+    for name in ("fwhm", "elongation"):
+        sources[name][-1] *= 2.0
+    assert compared(sources, stars)["doubts"][-1] == Doubt.EXTENDED | Doubt.ELONGATED
+    sources["flux_psf"][-1] = 9 * NOISE_ADU
+    sources["flux_psf_err"][-1] = NOISE_ADU
+    assert compared(sources, stars)["doubts"][-1] == 0

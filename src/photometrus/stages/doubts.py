@@ -28,6 +28,7 @@ class DoubtConfig:
     min_weight_ratio: float = 0.5  # of the image's median weight
     min_frames: int = 3  # as many cosmic rays never fall on one place
     shape_tolerance: float = 0.25  # of a size or an elongation, besides three of its errors
+    min_shape_snr: float = 10.0  # fainter, a shape is noise
     min_stellarity: float = 0.05
     halo: float = 0.025  # see `in_halo`
     halo_max_arcsec: float = 120.0
@@ -115,15 +116,17 @@ def _usual(sources: Table) -> tuple[float, float]:
 def _shapes(sources: Table, config: DoubtConfig) -> dict[Doubt, Values]:
     """What its shape says; the relative error of a width is about 1 / (S/N)."""
     fwhm, elongation = _usual(sources)
-    snr = np.maximum(np.nan_to_num(signal_to_noise(sources)), 1e-3)
-    tolerance = config.shape_tolerance + 3 / snr
+    snr = np.nan_to_num(signal_to_noise(sources))
+    shaped = snr > config.min_shape_snr
+    tolerance = config.shape_tolerance + 3 / np.maximum(snr, 1.0)
     size = column(sources, "fwhm") / fwhm
+    longer = column(sources, "elongation") / elongation > 1 + tolerance
     sharp = size < 1 - tolerance
-    galaxy = (column(sources, "stellarity", 1.0) < config.min_stellarity) & (snr > 10) & ~sharp
+    galaxy = (column(sources, "stellarity", 1.0) < config.min_stellarity) & ~sharp
     return {
-        Doubt.SHARP: sharp,
-        Doubt.EXTENDED: (size > 1 + tolerance) | galaxy,
-        Doubt.ELONGATED: column(sources, "elongation") / elongation > 1 + tolerance,
+        Doubt.SHARP: shaped & sharp,
+        Doubt.EXTENDED: shaped & ((size > 1 + tolerance) | galaxy),
+        Doubt.ELONGATED: shaped & longer,
     }
 
 

@@ -19,6 +19,7 @@ class TargetConfig:
     """What may be tuned about the target."""
 
     detection_sigma: float = 5.0  # below, a source is told but no detection
+    sure_sigma: float = 3.0  # a new source is brighter than the catalogue's limit by so much
     search_from_arcsec: float = 60.0  # a larger radius is searched for new sources
 
 
@@ -78,12 +79,15 @@ def search_new(sources: Table, target: Target, config: TargetConfig = TargetConf
     """Sources in a large circle that the catalogue should have and has not, the surest first.
 
     sources : as for `classify`
-    returns those of status NEW and `detection_sigma`, as of `sources_in_circle`, and rank: 1 for
-    the brightest of which nothing speaks against; 0 where reason tells why it is ruled out
+    returns those of status NEW, of `detection_sigma` and brighter than the catalogue's limit by
+    `sure_sigma` (noise lifts the faintest over a limit), with the columns of `sources_in_circle`,
+    reason, which tells why one is ruled out, and rank: 1 for the brightest that is not, 0 if it is
     """
     inside = sources_in_circle(sources, target)
     new = np.asarray(inside["status"], int) == Status.NEW
-    found = inside[new & (column(inside, "snr") >= config.detection_sigma)]
+    faintest = column(inside, "mag_psf") + config.sure_sigma * column(inside, "mag_psf_err")
+    sure = faintest < sources.meta.get("depth_mag", math.inf)
+    found = inside[new & sure & (column(inside, "snr") >= config.detection_sigma)]
     ruled_out = _doubts(found) != 0
     found = found[np.lexsort((column(found, "mag_psf"), ruled_out))]
     rank = np.arange(1, len(found) + 1)
