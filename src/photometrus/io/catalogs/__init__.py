@@ -15,20 +15,14 @@ from astropy.table import Table
 
 from photometrus.errors import UsageError, nearest
 from photometrus.io.catalogs import postgres
+from photometrus.io.catalogs.addresses import Service, service_named, services_of
 from photometrus.io.catalogs.calibrate import photometric_columns
 from photometrus.io.catalogs.choice import BANDS, Choice, choose_surveys, reach_of
 from photometrus.io.catalogs.columns import separation_deg, standard_columns
 from photometrus.io.catalogs.files import read
 from photometrus.io.catalogs.naming import known_names
 from photometrus.io.catalogs.services import Enquiry
-from photometrus.io.catalogs.surveys import (
-    SURVEYS,
-    Service,
-    Survey,
-    service_named,
-    services_of,
-    survey_named,
-)
+from photometrus.io.catalogs.surveys import SURVEYS, Survey, survey_named
 from photometrus.io.catalogs.tiles import Cone, cached, default_cache
 
 __all__ = [
