@@ -127,17 +127,21 @@ def windowed(data, weight, segments, x, y, numbers, sigma, excess, gain, out):
         radius = 4.0 * width
         reach = int(np.ceil(radius))
         cx, cy = x[s], y[s]
-        for _ in range(20):
+        in_x = np.empty(2 * reach + 1)
+        for _ in range(12):
             iy, ix = int(np.floor(cy + 0.5)), int(np.floor(cx + 0.5))
             total, mx, my = 0.0, 0.0, 0.0
+            for k in range(-reach, reach + 1):
+                in_x[k + reach] = np.exp(-((ix + k - cx) ** 2) * inv)
             for py in range(iy - reach, iy + reach + 1):
+                dy = py - cy
+                in_y = np.exp(-dy * dy * inv)
                 for px in range(ix - reach, ix + reach + 1):
-                    dx, dy = px - cx, py - cy
-                    r2 = dx * dx + dy * dy
-                    if r2 > radius * radius:
+                    dx = px - cx
+                    if dx * dx + dy * dy > radius * radius:
                         continue
                     v, _v, _o = _value(data, weight, segments, numbers[s], py, px, cy, cx)
-                    w = np.exp(-r2 * inv) * v
+                    w = in_x[px - ix + reach] * in_y * v
                     total += w
                     mx += w * dx
                     my += w * dy
@@ -148,7 +152,7 @@ def windowed(data, weight, segments, x, y, numbers, sigma, excess, gain, out):
                 break
             cx += step_x
             cy += step_y
-            if abs(step_x) + abs(step_y) < 1e-3:
+            if abs(step_x) + abs(step_y) < 2e-3:
                 break
         # A centroid that walks off has found another source, or nothing.
         if (cx - x[s]) ** 2 + (cy - y[s]) ** 2 > (2.0 * width) ** 2:
@@ -206,7 +210,6 @@ def kron(data, weight, segments, x, y, numbers, a, b, theta, factor, least, out)
 
     (Kron 1980, ApJS 43, 305; as in SExtractor the moment is taken within 6 a, 6 b.)
     """
-    fine = 3
     bins = 4
     for s in range(x.size):
         cos, sin = np.cos(theta[s]), np.sin(theta[s])
@@ -246,12 +249,12 @@ def kron(data, weight, segments, x, y, numbers, a, b, theta, factor, least, out)
                 noise += share * variance
                 if not own:
                     foreign += share
-                for q in range(fine):
-                    for p in range(fine):
-                        r = np.hypot(dx + (p - 1.0) / fine, dy + (q - 1.0) / fine)
+                for q in range(2):
+                    for p in range(2):
+                        r = np.sqrt((dx + 0.5 * p - 0.25) ** 2 + (dy + 0.5 * q - 0.25) ** 2)
                         k = int(bins * r)
                         if k < profile.size:
-                            profile[k] += share * v / (fine * fine)
+                            profile[k] += 0.25 * share * v
         out[s, 0], out[s, 1], out[s, 2], out[s, 4] = size, flux, noise, foreign
         out[s, 3] = np.nan
         if flux > 0:

@@ -6,7 +6,7 @@ import numpy as np
 from astropy.table import Table
 from astropy.wcs.utils import proj_plane_pixel_scales
 
-from photometrus.frame import Image
+from photometrus.frame import Image, Stack
 from photometrus.kernels.apertures import circle_sums, kron
 from photometrus.stages.detection import BLENDED, Detections
 from photometrus.stages.growth import GrowthCurve
@@ -29,6 +29,16 @@ class AperturesConfig:
     kron_least: float = 3.5  # its least size in units of a source's rms
 
 
+def aperture_radii(stack: Stack, config: AperturesConfig = AperturesConfig()) -> Image:
+    """Radii of the apertures, pixels, increasing: also the growth curve's nodes."""
+    scale = float(np.sqrt(np.prod(proj_plane_pixel_scales(stack.wcs)))) * 3600.0
+    return 0.5 * _diameters(config) / scale
+
+
+def _diameters(config: AperturesConfig) -> Image:
+    return np.unique([*config.diameters_arcsec, config.main_arcsec])
+
+
 def measure_apertures(
     found: Detections,
     growth: GrowthCurve,
@@ -41,9 +51,7 @@ def measure_apertures(
     All fluxes are total fluxes of a star in ADU: what the growth curve says lies outside is added.
     Errors hold the sky's true noise, the source's photons and the growth curve's own error.
     """
-    scale = float(np.sqrt(np.prod(proj_plane_pixel_scales(found.stack.wcs)))) * 3600.0
-    diameters = np.unique([*config.diameters_arcsec, config.main_arcsec])
-    radii = 0.5 * diameters / scale
+    diameters, radii = _diameters(config), aperture_radii(found.stack, config)
     table = found.table.copy()
     x, y = (np.asarray(table[name], float) for name in ("x", "y"))
     sums, variances, _ = sum_circles(found, x, y, radii, each)

@@ -33,6 +33,8 @@ BLENDED, DEBLENDED, SATURATED, TRUNCATED, BAD_PIXELS = 1, 2, 4, 8, 16
 """Flags of a source, SExtractor's bits."""
 WIDE = 1.5
 """A source whose isophotes are that much wider than a star's gets a window of its own width."""
+WIDEST = 4.0
+"""No window is wider than that, in units of a star's."""
 LEAST_RMS_PIX = 0.3
 """No image is narrower than its pixels: 12**-0.5."""
 MAX_FOREIGN = 0.1
@@ -148,7 +150,7 @@ def _measured(
     sigma = fwhm / FWHM_OF_SIGMA
     # Isophotes are those of the filtered image: a star's are wider by root 2.
     own = np.sqrt(np.maximum(objects["a"] * objects["b"] - sigma**2, sigma**2))
-    windows = np.where(own > WIDE * sigma, own, sigma)
+    windows = np.where(own > WIDE * sigma, np.minimum(own, WIDEST * sigma), sigma)
     out = _windows(stack, segments, objects, windows, correlation**2, each)
     x, y, x_err, y_err, signal, error, a, b, theta, foreign, lost = out.T
     a = np.where(np.isfinite(a), np.maximum(a, LEAST_RMS_PIX), windows)

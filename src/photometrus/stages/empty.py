@@ -111,7 +111,26 @@ def mesh(data: Image, hide: Image, cell: int, config: EmptyConfig) -> tuple[Imag
     count = np.empty(shape, np.int32)
     cell_modes(data, hide, cell, 0, values, scatter, count)
     smoothing = BackgroundConfig(mesh_filter=config.mesh_filter)
-    return smooth_mesh(values, count, smoothing), smooth_mesh(scatter, count, smoothing)
+    # A median filter flattens slopes at the edges: it sees what is left of a smooth surface.
+    surface = _surface(values, count)
+    smooth = surface + smooth_mesh(values - surface, count, smoothing)
+    return smooth, smooth_mesh(scatter, count, smoothing)
+
+
+def _surface(values: Image, count: Image) -> Image:
+    """A robust parabola (with few cells a plane, a level) through the cells: float32 (gy, gx)."""
+    v, u = (grid.ravel() / max(values.shape) for grid in np.indices(values.shape))
+    good = np.isfinite(values.ravel()) & (count.ravel() > 0.15 * count.max())
+    terms = 6 if good.sum() >= 24 else 3 if good.sum() >= 9 else 1
+    design = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=1)[:, :terms]
+    target, keep = values.ravel().astype(float), good
+    if not good.any():
+        return np.zeros(values.shape, np.float32)
+    for _ in range(4):
+        left = target - design @ np.linalg.lstsq(design[keep], target[keep], rcond=None)[0]
+        keep = good & (np.abs(left) <= 4 * 1.4826 * np.median(np.abs(left[keep])) + 1e-6)
+    fit = design @ np.linalg.lstsq(design[keep], target[keep], rcond=None)[0]
+    return fit.reshape(values.shape).astype(np.float32)
 
 
 def full_size(hide: Image, shape: tuple[int, int]) -> Image:
@@ -156,7 +175,7 @@ def seeing(data: Image, weight: Image, flags: Image) -> float:
         major, minor, lost = out[:, 5], out[:, 6], out[:, 9]
         with np.errstate(invalid="ignore"):
             good = (lost < 0.02) & (minor > 0.6 * major) & (minor > 0.4)
-        if good.sum() < 3:
+        if not good.any():
             return float("nan")
         sizes = FWHM_OF_SIGMA * np.sqrt(0.5 * (major[good] ** 2 + minor[good] ** 2))
         width = _stars_width(sizes)

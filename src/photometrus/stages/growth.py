@@ -74,8 +74,10 @@ class GrowthCurve:
         x, y = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
         radius = np.asarray(radius, float)
         radius = np.broadcast_to(radius, x.shape) if radius.ndim < 2 else radius
-        usual = PchipInterpolator(np.append(0.0, self.radii), np.append(0.0, self.fractions))
+        # In the middle of a star light grows as the area does.
+        curve = PchipInterpolator(np.append(0.0, self.radii**2), np.append(0.0, self.fractions))
         inside = np.clip(radius, 1e-3 * self.radii[0], self.radii[-1])
+        usual = curve(inside**2)
         node = np.clip(np.searchsorted(self.radii, inside) - 1, 0, self.radii.size - 2)
         share = np.clip((inside - self.radii[node]) / np.diff(self.radii)[node], 0.0, 1.0)
         star = np.arange(x.size).reshape(-1, *[1] * (radius.ndim - 1))
@@ -89,8 +91,8 @@ class GrowthCurve:
         terms = _terms(x, y, width, self.widths.weight.shape)
         less = between(terms[:, 1:] @ self.missing[:, 1:].T)
         slope = between(self.missing[:, 1] + 2 * width[:, None] * self.missing[:, 2])
-        fraction = np.minimum(usual(inside) * np.exp(-less), 1.0)
-        own = np.interp(inside, self.radii, self.errors) / usual(inside)
+        fraction = np.minimum(usual * np.exp(-less), 1.0)
+        own = np.interp(inside, self.radii, self.errors) / usual
         return fraction, fraction * np.hypot(own, slope * width_err[star])
 
 
