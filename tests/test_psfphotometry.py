@@ -221,6 +221,9 @@ def test_forced_fluxes_of_nothing_and_of_stars(stars, psf, table):
     # The same pixels with the background of an annulus: within what that is uncertain.
     error = np.asarray(forced["flux_psf_err"])
     assert (np.abs(forced["flux_psf"] - table["flux_psf"][some]) < 1.5 * error).all()
+    twice = force_psf(stars.data, stars.weight, (x[[0, 0]], y[[0, 0]]), psf, GAIN)
+    # One star cannot be told from two at the same place: each has half of it.
+    assert np.sum(twice["flux_psf"]) == pytest.approx(forced["flux_psf"][0], rel=0.02)
     off = force_psf(stars.data, stars.weight, ([-50.0], [20.0]), psf, GAIN)
     assert np.isnan(off["flux_psf"]).all()
 
