@@ -31,7 +31,9 @@ def enclosed(radius, fwhm):
 
 def draw(image, x, y, flux, size, cut=0.005, wider=1.0):
     """Add stars to a float32 image, in place; `wider` : times the PSF's width."""
-    x, y, flux = (np.atleast_1d(np.asarray(a, float)) for a in (x, y, flux))
+    x, y, flux = (
+        np.array(a, float) for a in np.broadcast_arrays(*map(np.atleast_1d, (x, y, flux)))
+    )
     alpha = wider * fwhm_at(x, y, size) / (2 * np.sqrt(2 ** (1 / BETA) - 1))
     e1, e2 = shape_at(x, y, size)
     forms = np.stack([1 - e1, -e2, 1 + e1], axis=1) / (alpha**2)[:, None]

@@ -20,7 +20,8 @@ from photometrus.kernels.groupfit import (
     matched_fluxes,
     measure_groups,
 )
-from photometrus.kernels.psf import fit_moffats, gather, spline_weights, star_image, terms
+from photometrus.kernels.moffat import fit_moffats
+from photometrus.kernels.psf import gather, spline_weights, star_image, terms
 
 STEP, HALF = 2, 6
 FRAME = np.array([50.0, 50.0, 50.0, 50.0])

@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 
 from photometrus.groups import batches, friends
 from photometrus.kernels.detect import measure_peaks, peaks, smooth
+from photometrus.stages.hiddenstars import find_hidden
 from photometrus.stages.psf import fit_psf
 from photometrus.stages.psfphotometry import (
     force_psf,
@@ -122,6 +123,29 @@ def test_blended_stars_share_their_light_rightly(psf):
     assert spread(pull[n:]) == pytest.approx(1, abs=0.5)
 
 
+def test_stars_in_the_wings_of_others_are_found(stars, psf):
+    rs = np.random.RandomState(14)
+    bright = np.flatnonzero((stars.flux > 5000) & (stars.flux < 20000))[:40]
+    angle = rs.uniform(0, 2 * np.pi, len(bright))
+    x = stars.sources["x"][bright] + 5.5 * np.cos(angle)  # 1.5 FWHM
+    y = stars.sources["y"][bright] + 5.5 * np.sin(angle)
+    inside = (x > 10) & (y > 10) & (x < stars.size - 10) & (y < stars.size - 10)
+    x, y = x[inside], y[inside]
+    data = stars.data.copy()
+    draw(data, x, y, 900.0, stars.size)  # S/N 50 alone
+    table = measure_psf(data, stars.weight, stars.sources, psf, GAIN)
+    for name in ("x", "y"):
+        table[name] = stars.sources[name]
+    left = subtract_stars(data, table, psf)
+    with untouched(data, left):
+        found = find_hidden(data, left, stars.weight, table, psf)
+    away = cKDTree(np.stack([found["x"], found["y"]], axis=1)).query(np.stack([x, y], axis=1))[0]
+    assert np.mean(away < 1.5) > 0.9
+    # And hardly anything else: 5 sigma, 640000 pixels.
+    assert len(found) < 1.2 * len(x)
+    assert len(find_hidden(data, 0 * data, stars.weight, table, psf)) == 0
+
+
 def test_threads_do_not_change_a_bit(stars, psf, table):
     with threads(3) as each:
         again = measure_psf(stars.data, stars.weight, stars.sources, psf, GAIN, each=each)
@@ -197,6 +221,9 @@ def test_forced_fluxes_of_nothing_and_of_stars(stars, psf, table):
     # The same pixels with the background of an annulus: within what that is uncertain.
     error = np.asarray(forced["flux_psf_err"])
     assert (np.abs(forced["flux_psf"] - table["flux_psf"][some]) < 1.5 * error).all()
+    twice = force_psf(stars.data, stars.weight, (x[[0, 0]], y[[0, 0]]), psf, GAIN)
+    # One star cannot be told from two at the same place: each has half of it.
+    assert np.sum(twice["flux_psf"]) == pytest.approx(forced["flux_psf"][0], rel=0.02)
     off = force_psf(stars.data, stars.weight, ([-50.0], [20.0]), psf, GAIN)
     assert np.isnan(off["flux_psf"]).all()
 

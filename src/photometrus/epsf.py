@@ -90,7 +90,7 @@ def design(x: Array, y: Array, degree: int, geometry: Geometry) -> Array:
 
 
 def moffat(axis: Array, shape: Array, beta: float) -> Array:
-    """(1 + q)^-beta on a grid, see `kernels.psf.fit_moffats`; peak 1."""
+    """(1 + q)^-beta on a grid, see `kernels.moffat.fit_moffats`; peak 1."""
     u, v = axis[None, :], axis[:, None]
     _, e1, e2 = shape
     q = ((1 - e1) * u * u - 2 * e2 * u * v + (1 + e1) * v * v) * np.exp(-2 * shape[0])

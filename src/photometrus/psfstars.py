@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from photometrus.frame import Image
-from photometrus.kernels.psf import fit_moffats
+from photometrus.kernels.moffat import fit_moffats
 
 Array = NDArray[Any]
 UNFIT = 4 | 8 | 16
