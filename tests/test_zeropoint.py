@@ -144,6 +144,23 @@ def test_what_cannot_calibrate_is_counted_once_by_its_first_reason():
     assert set(zp.stars["reason"][zp.stars["used"]]) == {""}
 
 
+def test_of_more_stars_than_needed_the_brightest_are_taken():
+    """So light of unseen neighbours, the same for all stars, matters less."""
+    sources, stars = night(6, 9000, limit=19.0, outliers=0.0)
+    sources["flux_psf"] += 15.0
+    everybody = calibrate(sources, stars, WCS, "J", ZeroPointConfig(enough_stars=10_000))
+    brightest = calibrate(sources, stars, WCS, "J", ZeroPointConfig(enough_stars=200))
+    used = np.asarray(brightest.stars["used"])
+    expected = np.asarray(brightest.stars["expected"])
+    surplus = np.asarray(brightest.stars["reason"]) == "not needed"
+    assert 190 <= used.sum() <= 200 < everybody.n_stars
+    assert expected[used].max() <= expected[surplus].min()
+    assert brightest.excluded["not needed"] == surplus.sum()
+    # 15 ADU are 0.4 % at J = 15 and 5 % at 17.8, S/N 20; weights favour the bright ones
+    assert everybody.value - TRUE > 0.006
+    assert brightest.value - TRUE < 0.5 * (everybody.value - TRUE)
+
+
 def test_proper_motions_are_brought_to_the_epoch():
     sources, stars = night(4)
     stars["epoch_yr"] = 2000.0

@@ -31,6 +31,9 @@ class Range:
     mag_high: float
     min_snr: float
     min_stars: int
+    enough: int
+    """Of more than so many the brightest: errors of the sky and light of neighbours grow with
+    1 / flux."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,11 @@ def by_brightness(static: NDArray[Any], expected: Array, snr: Array, within: Ran
     rules = {str(name): static == name for name in np.unique(static) if name}
     rules["bright"] = ~(expected >= within.mag_low)
     rules["faint"] = ~((expected <= within.mag_high) & (snr >= within.min_snr))
-    return first_of(rules, static.size)
+    reason = first_of(rules, static.size)
+    fit = np.sort(expected[reason == ""])
+    if fit.size > within.enough:
+        reason[(reason == "") & (expected > fit[within.enough - 1])] = "not needed"
+    return reason
 
 
 def fit_in_rounds(

@@ -45,6 +45,8 @@ class ZeroPointConfig:
     max_degree: int = 3
     """Of the position term; 0: none."""
     min_stars: int = 5
+    enough_stars: int = 1000
+    """Of more the brightest are taken: their light is least disturbed by sky and neighbours."""
     max_off_mag: float = 1.0
     """From the zero point that the instrument should have."""
     max_color_term: float = 0.4
@@ -88,7 +90,7 @@ def calibrate(
         config.min_weight_ratio,
     )
     flat = flat_field(sources)
-    within = Range(config.mag_low, high, config.min_snr, config.min_stars)
+    within = Range(config.mag_low, high, config.min_snr, config.min_stars, config.enough_stars)
     model, reason = fit_in_rounds(pairs, reason, curve, flat, band, within, config.max_degree)
     meta = stars.meta
     zero_point = ZeroPoint(
