@@ -6,7 +6,7 @@ from astropy.table import Table
 
 from photometrus.errors import CalibrationRefused, UsageError
 from photometrus.instrument import ZERO_POINT_VEGA
-from photometrus.stages.calibrators import column, error_curve, measures, pair
+from photometrus.stages.calibrators import colors, column, error_curve, measures, pair
 from photometrus.stages.zeropoint import ZeroPointConfig, calibrate
 from photometrus.wcs import pixel_to_sky, pointing_wcs
 from photometrus.zerofit import extra_variance, fit, start
@@ -111,8 +111,22 @@ def test_the_choice_of_stars_leaves_no_bias():
     assert abs(np.average(off[at_limit], weights=got.sigma[at_limit] ** -2)) < 4 * error
     # Eddington's bias is slope x variance = 0.3 ln 10 x 0.09**2 = 0.006 mag, too bright.
     assert np.mean(off[by_catalogue]) < -0.003
-    quoted = np.hypot(pairs.mag_err, got.sigma * 0)
-    assert np.average(off[at_limit], weights=quoted[at_limit] ** -2) < -0.005
+    assert np.average(off[at_limit], weights=pairs.mag_err[at_limit] ** -2) < -0.005
+
+
+def test_the_noise_of_a_magnitude_is_not_taken_for_a_colour_term():
+    sources, stars = night(5, 60_000, limit=18.0, color=0.05, outliers=0.0)
+    pairs = pair(sources, stars, WCS, 1.0, "psf")
+    got = measures(pairs, error_curve(stars), np.full(len(pairs), TRUE), 0.0)
+    faint = np.abs(got.expected - 17.8) < 0.3
+    tint = colors(pairs, got, faint, "J").values[faint]
+    slope, _ = np.polyfit(tint, got.difference[faint], 1)
+    error = got.difference[faint].std() / tint.std() / np.sqrt(faint.sum())
+    # As the catalogue gives them: + 0.09**2 / (0.25**2 + 2 * 0.09**2) = 0.1.
+    assert error < 0.02
+    assert abs(slope - 0.05) < 4 * error
+    raw, _ = np.polyfit(column(pairs.stars, "color", 0.0)[faint], got.difference[faint], 1)
+    assert raw - 0.05 > 0.06
 
 
 def test_the_faint_end_is_where_errors_reach_a_tenth_or_the_catalogue_ends():
