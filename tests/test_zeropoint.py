@@ -6,7 +6,7 @@ from astropy.table import Table
 
 from photometrus.errors import CalibrationRefused, UsageError
 from photometrus.instrument import ZERO_POINT_VEGA
-from photometrus.stages.calibrators import column, error_curve, measures, pair
+from photometrus.stages.calibrators import colors, column, error_curve, measures, pair
 from photometrus.stages.zeropoint import ZeroPointConfig, calibrate
 from photometrus.wcs import pixel_to_sky, pointing_wcs
 from photometrus.zerofit import extra_variance, fit, start
@@ -111,8 +111,22 @@ def test_the_choice_of_stars_leaves_no_bias():
     assert abs(np.average(off[at_limit], weights=got.sigma[at_limit] ** -2)) < 4 * error
     # Eddington's bias is slope x variance = 0.3 ln 10 x 0.09**2 = 0.006 mag, too bright.
     assert np.mean(off[by_catalogue]) < -0.003
-    quoted = np.hypot(pairs.mag_err, got.sigma * 0)
-    assert np.average(off[at_limit], weights=quoted[at_limit] ** -2) < -0.005
+    assert np.average(off[at_limit], weights=pairs.mag_err[at_limit] ** -2) < -0.005
+
+
+def test_the_noise_of_a_magnitude_is_not_taken_for_a_colour_term():
+    sources, stars = night(5, 60_000, limit=18.0, color=0.05, outliers=0.0)
+    pairs = pair(sources, stars, WCS, 1.0, "psf")
+    got = measures(pairs, error_curve(stars), np.full(len(pairs), TRUE), 0.0)
+    faint = np.abs(got.expected - 17.8) < 0.3
+    tint = colors(pairs, got, faint, "J").values[faint]
+    slope, _ = np.polyfit(tint, got.difference[faint], 1)
+    error = got.difference[faint].std() / tint.std() / np.sqrt(faint.sum())
+    # As the catalogue gives them: + 0.09**2 / (0.25**2 + 2 * 0.09**2) = 0.1.
+    assert error < 0.02
+    assert abs(slope - 0.05) < 4 * error
+    raw, _ = np.polyfit(column(pairs.stars, "color", 0.0)[faint], got.difference[faint], 1)
+    assert raw - 0.05 > 0.06
 
 
 def test_the_faint_end_is_where_errors_reach_a_tenth_or_the_catalogue_ends():
@@ -142,6 +156,23 @@ def test_what_cannot_calibrate_is_counted_once_by_its_first_reason():
     assert zp.n_stars + sum(zp.excluded.values()) == zp.n_matched == len(zp.stars)
     assert np.count_nonzero(zp.stars["used"]) == zp.n_stars
     assert set(zp.stars["reason"][zp.stars["used"]]) == {""}
+
+
+def test_of_more_stars_than_needed_the_brightest_are_taken():
+    """So light of unseen neighbours, the same for all stars, matters less."""
+    sources, stars = night(6, 9000, limit=19.0, outliers=0.0)
+    sources["flux_psf"] += 15.0
+    everybody = calibrate(sources, stars, WCS, "J", ZeroPointConfig(enough_stars=10_000))
+    brightest = calibrate(sources, stars, WCS, "J", ZeroPointConfig(enough_stars=200))
+    used = np.asarray(brightest.stars["used"])
+    expected = np.asarray(brightest.stars["expected"])
+    surplus = np.asarray(brightest.stars["reason"]) == "not needed"
+    assert 190 <= used.sum() <= 200 < everybody.n_stars
+    assert expected[used].max() <= expected[surplus].min()
+    assert brightest.excluded["not needed"] == surplus.sum()
+    # 15 ADU are 0.4 % at J = 15 and 5 % at 17.8, S/N 20; weights favour the bright ones
+    assert everybody.value - TRUE > 0.006
+    assert brightest.value - TRUE < 0.5 * (everybody.value - TRUE)
 
 
 def test_proper_motions_are_brought_to_the_epoch():

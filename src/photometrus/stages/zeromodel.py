@@ -31,7 +31,9 @@ class Range:
     mag_high: float
     min_snr: float
     min_stars: int
-    clip_sigma: float
+    enough: int
+    """Of more than so many the brightest: errors of the sky and light of neighbours grow with
+    1 / flux."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,11 @@ def by_brightness(static: NDArray[Any], expected: Array, snr: Array, within: Ran
     rules = {str(name): static == name for name in np.unique(static) if name}
     rules["bright"] = ~(expected >= within.mag_low)
     rules["faint"] = ~((expected <= within.mag_high) & (snr >= within.min_snr))
-    return first_of(rules, static.size)
+    reason = first_of(rules, static.size)
+    fit = np.sort(expected[reason == ""])
+    if fit.size > within.enough:
+        reason[(reason == "") & (expected > fit[within.enough - 1])] = "not needed"
+    return reason
 
 
 def fit_in_rounds(
@@ -121,7 +127,7 @@ def fit_in_rounds(
         design = Design(pairs, tints, flat)
         if number == 1:
             terms = choose_terms(design, measured, reason == "", max_degree)
-        model = _fit(design, reason, measured, terms, within.clip_sigma)
+        model = _fit(design, reason, measured, terms)
         zero_point, extra, reason = model.zero_point, model.fit.extra, model.reason
     return model, reason
 
@@ -166,12 +172,10 @@ def choose_terms(
     return terms
 
 
-def _fit(
-    design: Design, reason: NDArray[Any], measured: Measures, terms: Terms, clip_sigma: float
-) -> Model:
+def _fit(design: Design, reason: NDArray[Any], measured: Measures, terms: Terms) -> Model:
     chosen = reason == ""
     matrix = design(terms.color, terms.degree)
-    result = fit(matrix[chosen], measured.difference[chosen], measured.sigma[chosen], clip_sigma)
+    result = fit(matrix[chosen], measured.difference[chosen], measured.sigma[chosen])
     reason = reason.copy()
     reason[np.flatnonzero(chosen)[~result.kept]] = "outlier"
     place = tuple(float(c) for c in result.coefficients[1 + terms.color :])

@@ -1,6 +1,5 @@
 """The zero point of a stack from catalogue stars."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,13 +29,11 @@ class ZeroPointConfig:
 
     mag_low: float = 12.5
     """Brightest calibrator, magnitude in the catalogue's system."""
-    mag_high: float = math.inf
-    """Faintest; infinite: where the catalogue's errors reach `max_mag_err` or its end is near."""
+    mag_high: float | None = None
+    """Faintest; None: where the catalogue's errors reach `max_mag_err` or its end is near."""
     max_mag_err: float = 0.1
     """Of the catalogue, as a function of magnitude."""
     min_snr: float = 20.0
-    clip_sigma: float = 3.0
-    """Of a star's own error: beyond it, it is left out, once."""
     match_radius_arcsec: float = 1.0
     blend_radius_arcsec: float = 5.0
     """A catalogue with the beam of 2MASS sees what is within it as one."""
@@ -48,6 +45,8 @@ class ZeroPointConfig:
     max_degree: int = 3
     """Of the position term; 0: none."""
     min_stars: int = 5
+    enough_stars: int = 1000
+    """Of more the brightest are taken: their light is least disturbed by sky and neighbours."""
     max_off_mag: float = 1.0
     """From the zero point that the instrument should have."""
     max_color_term: float = 0.4
@@ -80,9 +79,7 @@ def calibrate(
     if epoch_yr is not None:
         stars = at_epoch(stars, epoch_yr)
     curve = error_curve(stars)
-    high = config.mag_high
-    if math.isinf(high):
-        high = curve.faint_end(config.max_mag_err)
+    high = curve.faint_end(config.max_mag_err) if config.mag_high is None else config.mag_high
     pairs = pair(sources, stars, wcs, config.match_radius_arcsec, flux)
     scale = float(np.mean(proj_plane_pixel_scales(wcs.celestial))) * 3600.0
     reason = unfit(
@@ -93,7 +90,7 @@ def calibrate(
         config.min_weight_ratio,
     )
     flat = flat_field(sources)
-    within = Range(config.mag_low, high, config.min_snr, config.min_stars, config.clip_sigma)
+    within = Range(config.mag_low, high, config.min_snr, config.min_stars, config.enough_stars)
     model, reason = fit_in_rounds(pairs, reason, curve, flat, band, within, config.max_degree)
     meta = stars.meta
     zero_point = ZeroPoint(
