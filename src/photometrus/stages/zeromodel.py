@@ -34,6 +34,7 @@ class Range:
     enough: int
     """Of more than so many the brightest: errors of the sky and light of neighbours grow with
     1 / flux."""
+    clip_sigma: float
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def fit_in_rounds(
         design = Design(pairs, tints, flat)
         if number == 1:
             terms = choose_terms(design, measured, reason == "", max_degree)
-        model = _fit(design, reason, measured, terms)
+        model = _fit(design, reason, measured, terms, within.clip_sigma)
         zero_point, extra, reason = model.zero_point, model.fit.extra, model.reason
     return model, reason
 
@@ -172,10 +173,12 @@ def choose_terms(
     return terms
 
 
-def _fit(design: Design, reason: NDArray[Any], measured: Measures, terms: Terms) -> Model:
+def _fit(
+    design: Design, reason: NDArray[Any], measured: Measures, terms: Terms, clip_sigma: float
+) -> Model:
     chosen = reason == ""
     matrix = design(terms.color, terms.degree)
-    result = fit(matrix[chosen], measured.difference[chosen], measured.sigma[chosen])
+    result = fit(matrix[chosen], measured.difference[chosen], measured.sigma[chosen], clip_sigma)
     reason = reason.copy()
     reason[np.flatnonzero(chosen)[~result.kept]] = "outlier"
     place = tuple(float(c) for c in result.coefficients[1 + terms.color :])

@@ -1,5 +1,6 @@
 """The zero point of a stack from catalogue stars."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,11 +30,13 @@ class ZeroPointConfig:
 
     mag_low: float = 12.5
     """Brightest calibrator, magnitude in the catalogue's system."""
-    mag_high: float | None = None
-    """Faintest; None: where the catalogue's errors reach `max_mag_err` or its end is near."""
+    mag_high: float = math.inf
+    """Faintest; infinite: where the catalogue's errors reach `max_mag_err` or its end is near."""
     max_mag_err: float = 0.1
     """Of the catalogue, as a function of magnitude."""
     min_snr: float = 20.0
+    clip_sigma: float = 3.0
+    """Of a star's own error: beyond it, it is left out, once."""
     match_radius_arcsec: float = 1.0
     blend_radius_arcsec: float = 5.0
     """A catalogue with the beam of 2MASS sees what is within it as one."""
@@ -79,7 +82,9 @@ def calibrate(
     if epoch_yr is not None:
         stars = at_epoch(stars, epoch_yr)
     curve = error_curve(stars)
-    high = curve.faint_end(config.max_mag_err) if config.mag_high is None else config.mag_high
+    high = config.mag_high
+    if math.isinf(high):
+        high = curve.faint_end(config.max_mag_err)
     pairs = pair(sources, stars, wcs, config.match_radius_arcsec, flux)
     scale = float(np.mean(proj_plane_pixel_scales(wcs.celestial))) * 3600.0
     reason = unfit(
@@ -90,7 +95,14 @@ def calibrate(
         config.min_weight_ratio,
     )
     flat = flat_field(sources)
-    within = Range(config.mag_low, high, config.min_snr, config.min_stars, config.enough_stars)
+    within = Range(
+        config.mag_low,
+        high,
+        config.min_snr,
+        config.min_stars,
+        config.enough_stars,
+        config.clip_sigma,
+    )
     model, reason = fit_in_rounds(pairs, reason, curve, flat, band, within, config.max_degree)
     meta = stars.meta
     zero_point = ZeroPoint(
