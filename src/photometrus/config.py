@@ -10,6 +10,7 @@ import tomli_w
 
 from photometrus.errors import MissingInput, UsageError, nearest
 from photometrus.instrument import CHIPS, DEFAULT_ROTATOR_DEG
+from photometrus.lightcurve import LightCurveConfig
 from photometrus.selection import SelectConfig
 from photometrus.stages.apertures import AperturesConfig
 from photometrus.stages.artifacts import ArtifactsConfig
@@ -120,6 +121,7 @@ class Config:
     counterparts: CounterpartConfig = field(default_factory=CounterpartConfig)
     doubts: DoubtConfig = field(default_factory=DoubtConfig)
     target: TargetConfig = field(default_factory=TargetConfig)
+    lightcurve: LightCurveConfig = field(default_factory=LightCurveConfig)
     chip: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Changes for one chip: ``[chip.3.sky] clip_sigma = 6.0`` in the TOML file."""
 

@@ -49,7 +49,7 @@ from photometrus.cli.options import (
     path,
     positive,
 )
-from photometrus.cli.photometry import AIMING, CALIBRATING, MAKING, PHOTOMETRY
+from photometrus.cli.photometry import AIMING, CALIBRATING, LIGHTCURVE, MAKING, PHOTOMETRY
 
 SAMPLE = "photometrus pipeline -parent ../../field1111/ -target field1111 -date 20240606 -band J"
 
@@ -416,7 +416,7 @@ SETTINGS = Command(
 COMMANDS = {
     command.name: command
     for command in (
-        PIPELINE, PHOTOMETRY, FULL, STACK, GETDATA, LOG, GENFLAT, AUTOFLAT, FLATFIELD, GENSKY,
+        PIPELINE, PHOTOMETRY, FULL, LIGHTCURVE, STACK, GETDATA, LOG, GENFLAT, AUTOFLAT, FLATFIELD, GENSKY,
         SKYSUB, STACK_FRAMES, ANGLE, SHIFT, ASTROMATIC, NET, SIMULATE, SETTINGS,
     )
 }  # fmt: skip

@@ -1,8 +1,10 @@
 """What the commands that measure stacks do: values in, one call of a recipe, tables out."""
 
 import math
+import re
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from photometrus.cli.order import Order
 from photometrus.cli.run import reduced
 from photometrus.cli.show import Screen, figure
 from photometrus.errors import MissingInput, PhotometrusError, UsageError
+from photometrus.instrument import filters_of
 
 if TYPE_CHECKING:
     from photometrus.config import Config
@@ -47,6 +50,63 @@ def full(order: Order) -> int:
         what = replace(what, catalog=catalog)
     config = replace(config, photometry=what)
     return max(code, measured(order, stacks, config, order["band"]))
+
+
+def lightcurve(order: Order) -> int:
+    """One position on all stacks below a folder."""
+    from photometrus.io.results import write_table
+    from photometrus.lightcurve import find_stacks, light_curve
+    from photometrus.photometry.epoch import measure_epoch
+    from photometrus.plots.lightcurve import draw_light_curve
+    from photometrus.workers import cores, threads
+
+    root, name, config = order["path"], order.get("grb_name", "target"), order.config()
+    band = order.get("band")
+    stacks = [path for path in find_stacks(root) if band is None or is_of(path, band)]
+    system = config.photometry.magsys
+    with (
+        order.screen.progress() as progress,
+        threads(config.run.threads or cores()) as each,
+    ):
+        table = light_curve(
+            stacks,
+            order["grb_ra"],
+            order["grb_dec"],
+            partial(measure_epoch, config=config, each=each),
+            config.lightcurve,
+            system=system,
+            t0_mjd=order.get("t0", math.nan),
+            progress=progress,
+        )
+    out = order.get("out", root)
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"lightcurve.{name}.ecsv"
+    write_table(path, table)
+    draw_light_curve(path.with_suffix(".png"), table, name)
+    columns = ("middle (UTC)", "band", "chip ", "magnitude ", "+- ", "3 sigma limit ", "S/N ",
+               "survey", "stack")  # fmt: skip
+    rows = [
+        (
+            str(row["date"]), str(row["band"]), f"{row['chip']}",
+            figure(float(row["mag"]), 3) if row["detection"] else "-",
+            figure(float(row["mag_err"]), 3) if row["detection"] else "-",
+            figure(float(row["limit_3sigma"]), 2), figure(float(row["snr"]), 1),
+            str(row["survey"]), str(row["coadd"]),
+        )
+        for row in table
+    ]  # fmt: skip
+    order.screen.table(f"{name}: {system} magnitudes", columns, rows)
+    lost = [(stack, "not measured", why) for stack, why in table.meta["lost"].items()]
+    order.screen.losses(lost)
+    order.screen.line(f"{path}")
+    order.screen.line(f"{path.with_suffix('.png')}")
+    return LOSSES if lost else DONE
+
+
+def is_of(stack: Path, band: str) -> bool:
+    """Whether a stack's name says that it is of a band; any other name may be of any."""
+    words = re.match(r"coadd\.(\w+-\w+)\.", stack.name)
+    return words is None or words[1] == "-".join(filters_of(band))
 
 
 def stacks_in(folder: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -161,26 +161,6 @@ def word(text: str) -> str:
     if not re.fullmatch(r"[\w.+-]{1,64}", text):
         raise ValueError("expected letters, digits, . _ + -, for example GRB240825A")
     return text
-
-
-def instant(text: str) -> float:
-    """A moment as MJD (UTC), from ISO (``2024-06-06T16:02:11``), MJD or JD."""
-    try:
-        days = float(text)
-    except ValueError:
-        pass
-    else:
-        days -= 2400000.5 if days > 2400000 else 0.0
-        if not 40000 < days < 100000:
-            raise ValueError("expected a time, for example 2024-06-06T16:02:11, or its MJD")
-        return days
-    try:
-        moment = datetime.fromisoformat(text.strip().rstrip("Zz"))
-    except ValueError:
-        raise ValueError("expected a time (UTC), for example 2024-06-06T16:02:11") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return (moment - datetime(1858, 11, 17, tzinfo=UTC)).total_seconds() / 86400.0
 
 
 def path(text: str) -> Path:

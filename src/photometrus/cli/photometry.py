@@ -12,12 +12,12 @@ from photometrus.cli.options import (
     count,
     file,
     folder,
-    instant,
     number,
     one_of,
     positive,
     word,
 )
+from photometrus.cli.times import moment
 
 FILEPATH = Option(
     "filepath", "a stack: coadd.....fits.fz, or any FITS image with a WCS", "FILE", file
@@ -68,7 +68,7 @@ GRB_COORDLIST = Option(
 )  # fmt: skip
 GRB_NAME = Option("grb_name", "what the products are called", "NAME", word, default="GRB")
 GRB_ONLY = Option("grb_only", "write the target's files only")
-T0 = Option("t0", "of the burst, UTC: 2024-06-06T16:02:11, or MJD", "TIME", instant)
+T0 = Option("t0", "of the burst, UTC: 2024-06-06T16:02:11, or MJD", "TIME", moment)
 EXP_QUERY = Option("exp_query", "also write the catalogue's stars")
 EXP_QUERY_ONLY = Option("exp_query_only", "write the catalogue's stars, measure nothing")
 NO_PLOTS = Option("no_plots", "draw nothing", key="photometry.plots", value=False)
@@ -108,3 +108,29 @@ PHOTOMETRY = Command(
     "The tables are beside the stack: *.ecsv, GRB_*.ecsv and GRB_*.txt, ready for a circular.",
     room="measuring",
 )
+LIGHTCURVE = Command(
+    "lightcurve",
+    "one position through all nights, bands and chips",
+    "Measures one position on every stack below a folder, and makes one table and one plot.",
+    {
+        "What": (
+            Option("path", "folder of observations, at any depth", "DIR", folder, needed=True),
+            replace(GRB_RA, needed=True),
+            replace(GRB_DEC, needed=True),
+            replace(GRB_NAME, default="target"),
+            BAND,
+            T0,
+        ),
+        "Calibration": CALIBRATING,
+        "To where": (
+            Option("out", "folder for the table and the plot", "DIR", folder,
+                   default="the folder of observations"),
+        ),
+        "Running": (THREADS,),
+        "General": COMMON,
+    },
+    "photometrus lightcurve -path GRB240825A -grb_ra 344.57200 -grb_dec 1.02675"
+    " -t0 2024-08-25T15:52:59",
+    "Detections have magnitudes, the rest 3 sigma limits: lightcurve.<name>.ecsv and .png.",
+    room="measuring",
+)  # fmt: skip

@@ -115,7 +115,10 @@ def catalog_range(sources: Table, known: Values, nominal_mag: float) -> tuple[fl
     first = int(np.argmin(lacking))
     # Two at once, since one group in a hundred or so falls below by chance.
     ends = np.flatnonzero(lacking[first:-1] & lacking[first + 1 :]) + first
-    faint = float(begin[ends[0]]) if ends.size else nominal_mag
+    if ends.size:
+        faint = float(begin[ends[0]])
+    else:  # at least as deep as our own good sources
+        faint = nominal_mag if math.isfinite(nominal_mag) else float(mag[good[-1]])
     return (float(begin[first]) if first else -math.inf), faint
 
 

@@ -1,0 +1,62 @@
+"""One position on one stack: what a light curve is made of."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from photometrus.config import Config
+from photometrus.errors import PhotometrusError
+from photometrus.frame import Progress, no_progress
+from photometrus.lightcurve import EpochPoint
+from photometrus.photometry.answers import at_position
+from photometrus.photometry.recipe import StackRun
+from photometrus.photometry.request import PhotometryRequest
+from photometrus.photometry.sources import matched, measure_sources
+from photometrus.sighting import Target
+from photometrus.stages.noise import true_weights
+from photometrus.wcs import sky_to_pixel
+from photometrus.workers import Each
+
+
+def measure_epoch(
+    path: Path,
+    ra_deg: float,
+    dec_deg: float,
+    *,
+    config: Config,
+    each: Each = map,
+    progress: Progress = no_progress,
+) -> EpochPoint:
+    """Forced photometry of a position (degrees) on a stack, and the stack's zero point.
+
+    Raises PhotometrusError when the stack cannot be read, measured or calibrated, or when it has
+    no value there.
+    """
+    request = PhotometryRequest(path)
+    run = StackRun(request, replace(config), each, progress)
+    stack = run.open()
+    measured = measure_sources(true_weights(stack, config.noise), config, each, progress)
+    zero, refused = run.calibrate(measured)
+    if zero is None or refused:
+        raise PhotometrusError(f"not calibrated: {refused}")
+    at = at_position(Target("", ra_deg, dec_deg, 0.0), measured, zero, config)
+    if not math.isfinite(at.flux):
+        raise PhotometrusError("the stack has no value at the position")
+    x, y = (float(v) for v in sky_to_pixel(stack.wcs, ra_deg, dec_deg))
+    weight = measured.stack.weight
+    place = np.array([x]), np.array([y])
+    _, empty = matched(measured.left, weight, place, measured.psf, config)
+    usual = float(np.median(weight[weight > 0]))
+    return EpochPoint(
+        path=path,
+        info=stack.info,
+        flux=at.flux,
+        flux_err=at.flux_err,
+        empty_err=float(empty[0]) * measured.noise_factor,
+        x=x,
+        y=y,
+        weight_ratio=float(weight[round(y), round(x)]) / usual,
+        zero_point=zero.psf,
+    )
