@@ -140,19 +140,20 @@ def test_flags_say_what_is_wrong():
 def test_a_background_is_taken_out_and_bright_stars_are_not():
     rs = np.random.RandomState(11)
     shape = (768, 768)
-    x, y = lattice(shape, 80, rs)
+    x, y = lattice(shape, 150, rs)
     stack = star_stack(shape, x, y, np.full(x.size, 2e4), rs)
     v, u = np.mgrid[0 : shape[0], 0 : shape[1]] / 768
     tilted = replace(stack, data=(stack.data + 300 + 20 * u - 15 * v * v).astype(np.float32))
     flat, other = detect(stack).stack.data, detect(tilted).stack.data
     # The mesh of 128 pixels follows a parabola of 15 ADU to 15 (1 / 6)^2 / 8 = 0.05 ADU.
-    # Cells keep some 3000 pixels between these stars: 2.7 / sqrt(3000) = 0.05 ADU each, more where
+    # Cells keep some 10000 pixels between these stars: 2.7 / 100 = 0.03 ADU each, more where
     # both images hide different ones, and corners are extrapolated by half a cell.
     assert np.std(other - flat) < 0.15
     assert np.abs(other - flat).max() < 0.8
-    assert np.abs(np.mean(other - flat)) < 0.03
+    # In the mean a 25th of a pixel's noise: a slope within a cell widens its clipping.
+    assert np.abs(np.mean(other - flat)) < 0.1
     # Wings stay: a star has within 20 pixels what it had, but for 0.1 ADU per pixel.
-    i, j = round(x[30]), round(y[30])
+    i, j = round(x[7]), round(y[7])
     part = np.s_[j - 20 : j + 21, i - 20 : i + 21]
     assert abs(np.sum(flat[part] - stack.data[part])) < 0.1 * 41**2
 
