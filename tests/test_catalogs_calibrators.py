@@ -221,6 +221,10 @@ def test_a_band_that_cannot_be_had_is_refused(tmp_path):
         calibrators(tmp_path, stars(Jap3=[14.0], e_Jap3=[0.02], Ksap3=[13.0]), "Z")
     with pytest.raises(UsageError, match="no Y magnitudes.*take another -survey or -catalog"):
         calibrators(tmp_path, stars(RPmag=[14.0]), "Y")
+    with pytest.raises(UsageError, match="Gaia: no J magnitudes.*VIKING, VIRAC2, VVV, VHS"):
+        catalogs.calibrators("Gaia", *CONE, "J", services=["tap+http://127.0.0.1:9/tap"])
+    with pytest.raises(UsageError, match="UHS: no Z magnitudes"):
+        catalogs.calibrators("UHS", *CONE, "Z", services=["tap+http://127.0.0.1:9/tap"])
     with pytest.raises(UsageError, match="band 'K'"):
         calibrators(tmp_path, stars(Jmag=[14.0]), "K")
 

@@ -388,3 +388,6 @@ def test_services_are_known_by_host_not_by_password():
     assert mirror.table == "prime_vhs_local"
     assert str(mirror) == "postgresql://host:5#prime_vhs_local"
     assert mirror.host == "host:5"
+    (web,) = catalogs.services_of(survey, ["tap+https://me:secret@host/tap#a.b"])
+    assert str(web) == "tap+https://host/tap"
+    assert "secret" not in f"{mirror!r} {web!r} {web.host}"

@@ -15,20 +15,14 @@ from astropy.table import Table
 
 from photometrus.errors import UsageError, nearest
 from photometrus.io.catalogs import postgres
+from photometrus.io.catalogs.addresses import Service, service_named, services_of
 from photometrus.io.catalogs.calibrate import photometric_columns
-from photometrus.io.catalogs.choice import BANDS, Choice, choose_surveys
+from photometrus.io.catalogs.choice import BANDS, Choice, choose_surveys, reach_of
 from photometrus.io.catalogs.columns import separation_deg, standard_columns
 from photometrus.io.catalogs.files import read
 from photometrus.io.catalogs.naming import known_names
 from photometrus.io.catalogs.services import Enquiry
-from photometrus.io.catalogs.surveys import (
-    SURVEYS,
-    Service,
-    Survey,
-    service_named,
-    services_of,
-    survey_named,
-)
+from photometrus.io.catalogs.surveys import SURVEYS, Survey, survey_named
 from photometrus.io.catalogs.tiles import Cone, cached, default_cache
 
 __all__ = [
@@ -115,6 +109,7 @@ def calibrators(
     published transform), ServiceError.
     """
     _check_band(band)
+    _check_survey(source, band)
     cone = (centre[0] % 360.0, centre[1], radius_deg)
     rows, survey, name = _rows(source, cone, band, cache, services, timeout_s)
     return _within(photometric_columns(rows, band, survey, name), cone)
@@ -123,6 +118,23 @@ def calibrators(
 def _check_band(band: str) -> None:
     if band not in BANDS:
         raise UsageError(f"band {band!r}: known are {', '.join(BANDS)}{nearest(band, BANDS)}")
+
+
+def _check_survey(source: str | Path, band: str) -> None:
+    """UsageError before a network is asked for what a survey cannot have."""
+    if _is_database(source):
+        return
+    survey = survey_named(source)
+    if survey is not None and reach_of(survey, band) is None:
+        able = [one.name for one in SURVEYS.values() if reach_of(one, band)]
+        raise UsageError(
+            f"{survey.name}: no {band} magnitudes, and no published transform; these have"
+            f" {', '.join(able)}"
+        )
+
+
+def _is_database(source: str | Path) -> bool:
+    return isinstance(source, str) and source.startswith(("postgresql://", "postgres://"))
 
 
 def _rows(
@@ -134,8 +146,8 @@ def _rows(
     timeout_s: float,
 ) -> tuple[Table, Survey | None, str]:
     """A catalogue's own rows in and around a cone, the survey they are of, and its name."""
-    if isinstance(source, str) and source.startswith(("postgresql://", "postgres://")):
-        mirror, survey = _mirror(source, cone, band, timeout_s)
+    if _is_database(source):
+        mirror, survey = _mirror(str(source), cone, band, timeout_s)
         return postgres.query(mirror, cone, known_names(), timeout_s), survey, str(mirror)
     survey = survey_named(source)
     if survey is None:

@@ -6,24 +6,22 @@ library finds them; none is ever logged.
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 from astropy.table import Table
 
 from photometrus.errors import ServiceError, UsageError
+from photometrus.io.catalogs.addresses import Service
 from photometrus.io.catalogs.columns import DEC, RA
 from photometrus.io.catalogs.lookup import Columns, listed
-
-if TYPE_CHECKING:
-    from photometrus.io.catalogs.surveys import Service
 
 CONNECT_TIMEOUT_S = 10
 
 
 def query(
-    service: "Service",
+    service: Service,
     cone: tuple[float, float, float],
     wanted: Collection[str],
     timeout_s: float = 60.0,
@@ -86,7 +84,7 @@ def _connected(url: str, timeout_s: float) -> Iterator[Any]:
         raise ServiceError(_told(error, url)) from error
 
 
-def _position(names: list[str], service: "Service") -> tuple[str, str]:
+def _position(names: list[str], service: Service) -> tuple[str, str]:
     found = Columns(Table(names=names))
     for ra, dec in zip(RA, DEC, strict=True):
         first, second = found.find(ra.name), found.find(dec.name)

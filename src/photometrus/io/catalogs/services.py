@@ -14,10 +14,11 @@ from astropy.table import Table
 
 from photometrus.errors import ServiceError
 from photometrus.io.catalogs import postgres
+from photometrus.io.catalogs.addresses import Service
 from photometrus.io.catalogs.columns import DEC, MAGNITUDES, RA
 from photometrus.io.catalogs.lookup import Columns, listed
 from photometrus.io.catalogs.naming import known_names, renamed
-from photometrus.io.catalogs.surveys import Service, Survey
+from photometrus.io.catalogs.surveys import Survey
 from photometrus.io.catalogs.tiles import Cone, TooManyRows
 
 if TYPE_CHECKING:

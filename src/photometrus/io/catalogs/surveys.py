@@ -1,19 +1,14 @@
-"""Surveys of the Virtual Observatory: one row each, and where they are asked.
+"""Surveys of the Virtual Observatory: one row each.
 
 Depth and bright limit are typical values of the survey's papers, for choosing among surveys and
 for leaving saturated stars out; the magnitudes' own errors and flags decide on single stars.
 """
 
-import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from photometrus.errors import UsageError, nearest
-
-SERVICES_VARIABLE = "PHOTOMETRUS_VO_{survey}"
-"""Environment variable with the services of a survey, in place of its own."""
 
 VIZIER_TAP = "tap+https://tapvizier.cds.unistra.fr/TAPVizieR/tap"
 VIZIER_MIRRORS = (
@@ -28,28 +23,6 @@ VIZIER_MIRRORS = (
 DATALAB = "tap+https://datalab.noirlab.edu/tap"
 GAVO = "tap+https://dc.g-vo.org/tap"
 ROE_WFCAM = "tap+http://tap.roe.ac.uk/wsa"
-
-
-@dataclass(frozen=True)
-class Service:
-    """Where a survey can be asked: ``tap+https://host/tap#table`` or ``scs+https://host/cone``.
-
-    Or ``postgresql://user@host/database#table``, a mirror of one's own.
-    """
-
-    protocol: str
-    url: str
-    table: str
-
-    @property
-    def host(self) -> str:
-        """The host and port, for messages: nothing that could be a password."""
-        return re.sub(r"^\w+://(.*@)?", "", self.url).split("/")[0] or "localhost"
-
-    def __str__(self) -> str:
-        if self.protocol == "postgresql":
-            return f"postgresql://{self.host}#{self.table}"
-        return f"{self.protocol}+{self.url}"
 
 
 @dataclass(frozen=True)
@@ -70,7 +43,7 @@ class Survey:
 
     family : whose columns and flags it has (`quality.FAMILIES`; "" for none)
     table : its name in ADQL, for services that do not call it otherwise
-    services : in the order in which they are asked (`Service` tells the form)
+    services : in the order in which they are asked (`addresses` tells the form)
     columns : what is wanted of it, as the first service calls it; the first two are RA and Dec
     epoch_yr : of the positions, where no column tells
     reach : per band
@@ -280,26 +253,3 @@ def survey_named(source: str | Path) -> Survey | None:
         f"catalogue {source!r}: no such file, and the surveys are"
         f" {', '.join(SURVEYS)}{nearest(source.lower(), names)}"
     )
-
-
-def services_of(survey: Survey, given: Sequence[str] = ()) -> list[Service]:
-    """Where to ask: what is given, else $PHOTOMETRUS_VO_<SURVEY>, else the survey's own row."""
-    variable = os.environ.get(SERVICES_VARIABLE.format(survey=survey.name.upper()), "")
-    return [
-        service_named(text, survey.table, survey.name)
-        for text in given or variable.split() or survey.services
-    ]
-
-
-def service_named(text: str, table: str, name: str) -> Service:
-    """A service as it is written; `table` where it names none, `name` for the message."""
-    mirror = re.fullmatch(r"(postgres(?:ql)?://[^#]+)(?:#(.+))?", text)
-    if mirror is not None:
-        return Service("postgresql", mirror[1], mirror[2] or f"prime_{name.lower()}_local")
-    match = re.fullmatch(r"(tap|scs)\+(https?://[^#]+)(?:#(.+))?", text)
-    if match is None:
-        raise UsageError(
-            f"service {text.split('@')[-1]!r} of {name}: expected tap+https://host/tap#table,"
-            " scs+https://host/cone? or postgresql://user@host/database#table"
-        )
-    return Service(match[1], match[2], match[3] or table)
