@@ -153,8 +153,8 @@ def undo_share(data, share, bad, hide):
     rows, nx = data.shape
     for y in range(rows):
         for x in range(nx):
-            if bad[y, x] | hide[y, x] == 0:
-                data[y, x] *= 1 + share[y, x]
+            voted = (bad[y, x] | hide[y, x]) == 0
+            data[y, x] *= np.float32(1) + (share[y, x] if voted else np.float32(0))
 
 
 @njit(nogil=True, cache=True)

@@ -14,7 +14,7 @@ from astroscrappy import detect_cosmics
 from numpy.typing import NDArray
 
 from photometrus.frame import NO_MARKS, Bad, Flags, Image, Marks
-from photometrus.kernels.artifacts import line_sums, mark_outliers, saturated_cores
+from photometrus.kernels.artifacts import bin_sums, line_sums, mark_outliers, saturated_cores
 
 Array = Any  # float64 array
 BIN = 8
@@ -219,12 +219,9 @@ def find_trails(
 
 def _binned(left: Image, unusable: NDArray[np.bool_], noise: float) -> tuple[Image, Image]:
     """Significance of each bin, clipped, and 1 where there is one; sides a power of two."""
-    ny, nx = (n // BIN * BIN for n in left.shape)
-    good = ~unusable[:ny, :nx]
-    clipped = np.where(good, np.clip(left[:ny, :nx], -10 * noise, 10 * noise), np.float32(0))
-    shape = (ny // BIN, BIN, nx // BIN, BIN)
-    total = clipped.reshape(shape).sum(axis=(1, 3))
-    count = good.reshape(shape).sum(axis=(1, 3))
+    total = np.empty([n // BIN for n in left.shape], np.float32)
+    count = np.empty(total.shape, np.int32)
+    bin_sums(left, unusable, BIN, np.float32(10 * noise), total, count)
     side = 1 << int(np.ceil(np.log2(max(total.shape))))
     z, valid = np.zeros((2, side, side), np.float32)
     seen = count >= BIN * BIN // 4
