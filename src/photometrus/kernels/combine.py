@@ -374,43 +374,51 @@ def clipped_mean(stack, weight, middle, first, sigma, tolerance, out, out_weight
             stack, weight, middle[r], r, np.float32(sigma), np.float32(tolerance),
             total_of, norm_of, known, worst,
         )  # fmt: skip
+        _ratios(total_of, norm_of, out[y], out_weight[y])
         for x in range(nx):
-            m = known[x]
-            out[y, x] = 0
-            out_weight[y, x] = 0
-            if m > 2 and worst[x] <= 0:
-                out[y, x] = total_of[x] / norm_of[x]
-                out_weight[y, x] = norm_of[x]
-                continue
-            if m == 0:
-                continue
-            centre = middle[r, x]
-            limit = np.float32(sigma) if m > 2 else np.float32(1.5 * sigma)
-            share = np.float32(tolerance) if m > 2 else np.float32(1.0)
-            total = np.float32(0)
-            norm = np.float32(0)
-            for attempt in range(2):
-                slack = share * abs(centre)
-                for i in range(n):
-                    w = weight[i, r, x]
-                    if w > 0:
-                        v = stack[i, r, x]
-                        beyond = abs(v - centre) - limit / np.sqrt(w) - slack
-                        # Nearly all pixels need no look at their neighbours.
-                        if m == 1 or beyond <= 0 or beyond <= share * _relief(middle, r, x):
-                            total += w * v
-                            norm += w
-                        elif attempt == 0:
-                            rejected[i] += 1
-                if norm > 0:
-                    break
-                # Two low, two high: nobody is near their middle. What spoils a value adds light,
-                # so the lower half is believed.
-                _sorted_values(stack, weight, r, x, values)
-                centre = values[(m - 1) // 2]
-            if norm > 0:
-                out[y, x] = total / norm
-                out_weight[y, x] = norm
+            if known[x] > 0 and (known[x] < 3 or worst[x] > 0):
+                out[y, x], out_weight[y, x] = _careful_mean(
+                    stack, weight, middle, r, x, known[x], sigma, tolerance, values, rejected
+                )
+
+
+@njit(nogil=True, cache=True)
+def _careful_mean(stack, weight, middle, r, x, m, sigma, tolerance, values, rejected):
+    """The mean of a pixel with m values, some of which may have to be rejected; and its weight."""
+    centre = middle[r, x]
+    limit = np.float32(sigma) if m > 2 else np.float32(1.5 * sigma)
+    share = np.float32(tolerance) if m > 2 else np.float32(1.0)
+    total = np.float32(0)
+    norm = np.float32(0)
+    for attempt in range(2):
+        slack = share * abs(centre)
+        for i in range(stack.shape[0]):
+            w = weight[i, r, x]
+            if w > 0:
+                v = stack[i, r, x]
+                beyond = abs(v - centre) - limit / np.sqrt(w) - slack
+                # Most values need no look at the neighbours.
+                if m == 1 or beyond <= 0 or beyond <= share * _relief(middle, r, x):
+                    total += w * v
+                    norm += w
+                elif attempt == 0:
+                    rejected[i] += 1
+        if norm > 0:
+            return total / norm, norm
+        # Two low, two high: nobody is near their middle. What spoils a value adds light,
+        # so the lower half is believed.
+        _sorted_values(stack, weight, r, x, values)
+        centre = values[(m - 1) // 2]
+    return np.float32(0), np.float32(0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _ratios(total, norm, out, out_norm):
+    """Means from sums; 0 where there is nothing."""
+    for x in range(total.size):
+        ratio = total[x] / norm[x]
+        out[x] = ratio if norm[x] > 0 else np.float32(0)
+        out_norm[x] = norm[x]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
