@@ -1,6 +1,5 @@
 """A chip's skies: the first with nothing hidden, the final ones with stars and artifacts hidden."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -120,11 +119,9 @@ def with_sky(run: Run, makers: list[Track], served: list[Track], *, running: boo
     ramps = [track.frame.info.ramp for track in makers] if running else run.ramps
     write_sky(run, np.asarray(final.image), makers, ramps)
     if running:
-        folder = run.scratch.enter_context(
-            tempfile.TemporaryDirectory(prefix=".sky-", dir=run.products.root)
-        )
+        folder = run.scratch_folder("sky")
         spooled = [
-            None if image is None else Spooled(Path(folder) / name, np.asarray(image))
+            None if image is None else Spooled(folder / name, np.asarray(image))
             for name, image in (("image", final.image), ("share", final.share))
         ]
         final = sky.Sky(*spooled)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from photometrus.chip.skies import fitted
 from photometrus.errors import FrameError, TooFewFrames
 from photometrus.frame import Quality
 from photometrus.instrument import PIXEL_SCALE_ARCSEC
+from photometrus.io.spool import SpooledMask
 from photometrus.kernels.resample import fill_bad
 from photometrus.stages import artifacts, masks, sky
 from photometrus.stages.sources import find_sources, seeing_and_ellipticity
@@ -53,12 +54,13 @@ def hide_stars(run: Run, tracks: list[Track]) -> tuple[list[Track], masks.StarMa
     shallow = masks.shallow_stack(layers, run.config.coadd, each=run.each)
     found = masks.find_stars(shallow, run.config.masks)
     run.measured["masked_fraction"] = found.fraction
+    folder = run.scratch_folder("mask")
+
+    def hide(track: Track) -> Track:
+        shape = track.pixels.shape
+        seen = found.seen_by(track.frame.wcs, shape)(0, shape[0])
+        return replace(track, mask=SpooledMask(folder / track.name, seen))
+
+    masked = list(run.each(hide, tracks))
     run.progress(f"C{run.chip} star mask", 1, 1)
-    return (
-        [
-            replace(track, mask=found.seen_by(track.frame.wcs, track.pixels.shape))
-            for track in tracks
-        ],
-        found,
-        shallow,
-    )
+    return masked, found, shallow
