@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from photometrus.chip.run import Run
-from photometrus.chip.skies import fitted
+from photometrus.chip.skies import without_sky
 from photometrus.errors import FrameError, TooFewFrames
 from photometrus.frame import Quality
 from photometrus.instrument import PIXEL_SCALE_ARCSEC
@@ -20,11 +20,10 @@ def find_stars(run: Run, tracks: list[Track]) -> list[Track]:
     hide = sky.no_mask(tracks[0].pixels.shape)
 
     def find(track: Track) -> Track:
-        track = fitted(run, replace(track, mask=hide))
+        track, data, bad = without_sky(run, replace(track, mask=hide))
         noise = track.noise
         if not noise > 0:
             raise FrameError(f"{track.name}: no noise in its sky; not a real exposure")
-        data, bad = track.without_sky(0, track.pixels.shape[0])
         cores = artifacts.find_cores(data, bad, noise, run.config.artifacts)
         fill_bad(data, bad, 8)
         stars = find_sources(data, bad, noise, track.frame.info.reads, run.config.sources)

@@ -146,6 +146,20 @@ def _clip(rows, x, m, sigma, max_rounds, values):
     return lo, hi
 
 
+@njit(nogil=True, cache=True, error_model="numpy")
+def vote(data, bad, hide, scale, out):
+    """What a frame says of the sky: its pixels in units of its level, NaN where it says nothing.
+
+    data : float32 (rows, nx), ADU; bad, hide : uint8 (rows, nx), not 0 where it has no vote
+    scale : float32, the level, ADU; out : float32 (rows, nx), set
+    """
+    rows, nx = data.shape
+    for y in range(rows):
+        for x in range(nx):
+            share = data[y, x] / scale
+            out[y, x] = share if (bad[y, x] | hide[y, x]) == 0 else np.float32(np.nan)
+
+
 @njit(nogil=True, cache=True)
 def clipped_median(stack, sigma, max_rounds, out, count):
     """Median of each pixel after rejecting outliers; NaN marks a missing value.

@@ -77,7 +77,7 @@ def find_cores(
     core = np.zeros(data.shape, np.uint8)
     height = np.float32(config.core_sigma * noise)
     saturated_cores(data, bad, np.uint8(Bad.UNSOLVED), height, core)
-    return np.flatnonzero(core)
+    return np.flatnonzero(core.view(bool))
 
 
 @dataclass(frozen=True, eq=False)
@@ -470,13 +470,16 @@ def persistence(
     glow : of `Found`; cores : of all frames; noise : of a sky pixel, ADU
     By what all frames together say of the decay, or by what is seen here.
     """
-    bad = np.zeros(shape, np.uint8)
     limit = config.persistence_sigma * noise
-    for number, seconds, mean, error in glow:
-        seen = mean > limit and mean > 5 * error
-        if seen or (model is not None and model.after(seconds) > limit):
-            grow_cores(bad, cores[number], 1)
-    index = np.flatnonzero(bad)
-    if index.size == 0:
+    glowing = [
+        cores[number]
+        for number, seconds, mean, error in glow
+        if (mean > limit and mean > 5 * error)
+        or (model is not None and model.after(seconds) > limit)
+    ]
+    if not glowing:
         return NO_MARKS
+    bad = np.zeros(shape, np.uint8)
+    grow_cores(bad, np.concatenate(glowing), 1)
+    index = np.flatnonzero(bad != 0)
     return Marks(index, np.full(index.size, Bad.PERSISTENCE, np.uint8))

@@ -40,6 +40,8 @@ class Rows(Protocol):
         ...
 
 
+STRIP_ROWS = 512
+"""Rows that are looked at at once, about."""
 SMOOTH_CHANNELS = 10.0
 """Penalty on the curvature of what is smooth over the channels: in three rounds half of a wave of
 sixteen channels is taken for airglow, shorter ones for the channels' own."""
@@ -113,8 +115,9 @@ def fit_background(
     count = np.empty(shape, np.int32)
     sums = np.empty((ny, shape[1]), np.float32)
     n_row = np.empty((ny, shape[1]), np.int32)
-    for j in range(shape[0]):
-        y0, y1 = max(0, j * cell - BORDER_PIXELS), min(ny, (j + 1) * cell - BORDER_PIXELS)
+    step = max(1, STRIP_ROWS // cell)
+    for j in range(0, shape[0], step):
+        y0, y1 = max(0, j * cell - BORDER_PIXELS), min(ny, (j + step) * cell - BORDER_PIXELS)
         data, bad = pixels.rows(y0, y1)
         data -= np.float32(scale) * sky[y0:y1]
         hide = bad | mask(y0, y1)

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from photometrus.errors import TooFewFrames
 from photometrus.frame import Bad, Flags, Image, Pixels
 from photometrus.instrument import BORDER_PIXELS
-from photometrus.kernels.combine import clipped_average, clipped_median, shrink, undo_share
+from photometrus.kernels.combine import (
+    clipped_average,
+    clipped_median,
+    shrink,
+    undo_share,
+    vote,
+)
 from photometrus.kernels.lines import box_means, line_means
 from photometrus.kernels.mesh import add_mesh_rows, cell_modes
 from photometrus.stages.background import Background, BackgroundConfig, Mask, Rows, smooth_mesh
@@ -128,8 +134,7 @@ def _votes(
     for k, (frame, background, mask) in enumerate(zip(frames, backgrounds, masks, strict=True)):
         data, bad = frame.rows(y0, y1)
         background.subtract_own(data, y0)
-        np.divide(data, np.float32(background.scale), out=stack[k])
-        stack[k][(bad | mask(y0, y1)) != 0] = np.nan
+        vote(data, bad, mask(y0, y1), np.float32(background.scale), stack[k])
     return stack
 
 
