@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from astropy.wcs import WCS
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from photometrus.instrument import PIXEL_SCALE_ARCSEC
 from photometrus.optics import SHARED, Optics, Prior, degrees, plane_matrix
@@ -118,7 +118,7 @@ def disagreement(ours: Distortion, theirs: Distortion, template: Prior, optics: 
     off, spread = estimates[0] - estimates[1], covariances[0] + covariances[1]
     for name, here in (("quadratic", order == 2), ("higher", order > 2)):
         value = float(off[here] @ np.linalg.solve(spread[np.ix_(here, here)], off[here]))
-        limit = float(chi2.isf(CHANCE, np.count_nonzero(here)))
+        limit = float(chdtri(np.count_nonzero(here), CHANCE))
         if value > limit:
             return f"{name} terms differ, chi-square {value:.0f}, at most {limit:.0f} by chance"
     return ""

@@ -99,9 +99,13 @@ class Track:
     def without_sky(self, y0: int, y1: int) -> tuple[Image, Flags]:
         """Rows y0 to y1, calibrated and sky-subtracted, ADU; and their flags."""
         data, bad = self.pixels.rows(y0, y1)
+        self.subtract_sky(data, bad, y0)
+        return data, bad
+
+    def subtract_sky(self, data: Image, bad: Flags, y0: int) -> None:
+        """Take the sky out of its calibrated rows y0..., in place (`data` is the caller's own)."""
         self.background.subtract(data, self.sky.image, y0)
         self.sky.give_back(data, bad, self.mask, y0)
-        return data, bad
 
     def layer(self) -> Layer:
         """The frame as a layer of a stack: sky subtracted while it is read; inverse variance.

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from photometrus.chip.run import Run
-from photometrus.chip.skies import fitted
+from photometrus.chip.skies import without_sky
 from photometrus.stages import artifacts, masks
 from photometrus.track import Track
 
@@ -20,9 +20,8 @@ def mark_artifacts(run: Run, tracks: list[Track], shallow: masks.Shallow) -> lis
     alone = n_stacked < 2
 
     def find(k: int) -> tuple[Track, artifacts.Found]:
-        track = fitted(run, tracks[k])
+        track, data, bad = without_sky(run, tracks[k])
         shape = track.pixels.shape
-        data, bad = track.without_sky(0, shape[0])
         expected, spread = (
             (None, None) if alone else shallow.seen_by(track.frame.wcs, shape, track.flux_factor)
         )

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from astropy.table import Table
@@ -11,6 +12,7 @@ from astropy.table import Table
 from photometrus.config import Config
 from photometrus.flats import Flats
 from photometrus.frame import Progress
+from photometrus.io.spool import scratch_folder
 from photometrus.optics import FieldFit
 from photometrus.products import Products, RampId
 from photometrus.stages.astrometry import JointSolution
@@ -54,6 +56,10 @@ class Run:
                 yield result
 
         return wrapped
+
+    def scratch_folder(self, what: str) -> Path:
+        """A new folder beside the products that vanishes at the end."""
+        return self.scratch.enter_context(scratch_folder(self.products.root, what))
 
     def note(self, text: str) -> None:
         """Keep what the user should know; once."""

@@ -1,6 +1,5 @@
 """A chip's skies: the first with nothing hidden, the final ones with stars and artifacts hidden."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from photometrus.chip.files import write_sky
 from photometrus.chip.run import Run
 from photometrus.errors import MissingInput
+from photometrus.frame import ArrayPixels, Flags, Image, Pixels
 from photometrus.io import fitsfile
 from photometrus.io.spool import Spooled
 from photometrus.stages import detrend, sky
@@ -64,16 +64,27 @@ def make_sky(
     return votes
 
 
-def fitted(run: Run, track: Track) -> Track:
-    """The track with its background fitted against its sky, stars hidden."""
+def fitted(run: Run, track: Track, pixels: Pixels | None = None) -> Track:
+    """The track with its background fitted against its sky, stars hidden.
+
+    pixels : its own, where they are in memory already
+    """
     background, noise = fit_background(
-        track.pixels, track.sky.image, track.mask, track.background.scale,
+        pixels or track.pixels, track.sky.image, track.mask, track.background.scale,
         run.config.background,
     )  # fmt: skip
     if track.sky.share is not None:
         # Its own vote has made its residuals smaller than they are.
         noise *= 1 + float(np.median(track.sky.share[:: max(1, track.pixels.shape[0] // 64)]))
     return replace(track, background=background, noise=noise)
+
+
+def without_sky(run: Run, track: Track) -> tuple[Track, Image, Flags]:
+    """The track with its background fitted; its pixels without sky, and their flags; read once."""
+    data, bad = track.pixels.rows(0, track.pixels.shape[0])
+    track = fitted(run, track, ArrayPixels(data, bad))
+    track.subtract_sky(data, bad, 0)
+    return track, data, bad
 
 
 def final_sky(run: Run, tracks: list[Track]) -> list[Track]:
@@ -120,11 +131,9 @@ def with_sky(run: Run, makers: list[Track], served: list[Track], *, running: boo
     ramps = [track.frame.info.ramp for track in makers] if running else run.ramps
     write_sky(run, np.asarray(final.image), makers, ramps)
     if running:
-        folder = run.scratch.enter_context(
-            tempfile.TemporaryDirectory(prefix=".sky-", dir=run.products.root)
-        )
+        folder = run.scratch_folder("sky")
         spooled = [
-            None if image is None else Spooled(Path(folder) / name, np.asarray(image))
+            None if image is None else Spooled(folder / name, np.asarray(image))
             for name, image in (("image", final.image), ("share", final.share))
         ]
         final = sky.Sky(*spooled)  # type: ignore[arg-type]

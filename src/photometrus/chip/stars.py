@@ -3,10 +3,11 @@
 from dataclasses import replace
 
 from photometrus.chip.run import Run
-from photometrus.chip.skies import fitted
+from photometrus.chip.skies import without_sky
 from photometrus.errors import FrameError, TooFewFrames
 from photometrus.frame import Quality
 from photometrus.instrument import PIXEL_SCALE_ARCSEC
+from photometrus.io.spool import SpooledMask
 from photometrus.kernels.resample import fill_bad
 from photometrus.stages import artifacts, masks, sky
 from photometrus.stages.sources import find_sources, seeing_and_ellipticity
@@ -19,11 +20,10 @@ def find_stars(run: Run, tracks: list[Track]) -> list[Track]:
     hide = sky.no_mask(tracks[0].pixels.shape)
 
     def find(track: Track) -> Track:
-        track = fitted(run, replace(track, mask=hide))
+        track, data, bad = without_sky(run, replace(track, mask=hide))
         noise = track.noise
         if not noise > 0:
             raise FrameError(f"{track.name}: no noise in its sky; not a real exposure")
-        data, bad = track.without_sky(0, track.pixels.shape[0])
         cores = artifacts.find_cores(data, bad, noise, run.config.artifacts)
         fill_bad(data, bad, 8)
         stars = find_sources(data, bad, noise, track.frame.info.reads, run.config.sources)
@@ -53,12 +53,13 @@ def hide_stars(run: Run, tracks: list[Track]) -> tuple[list[Track], masks.StarMa
     shallow = masks.shallow_stack(layers, run.config.coadd, each=run.each)
     found = masks.find_stars(shallow, run.config.masks)
     run.measured["masked_fraction"] = found.fraction
+    folder = run.scratch_folder("mask")
+
+    def hide(track: Track) -> Track:
+        shape = track.pixels.shape
+        seen = found.seen_by(track.frame.wcs, shape)(0, shape[0])
+        return replace(track, mask=SpooledMask(folder / track.name, seen))
+
+    masked = list(run.each(hide, tracks))
     run.progress(f"C{run.chip} star mask", 1, 1)
-    return (
-        [
-            replace(track, mask=found.seen_by(track.frame.wcs, track.pixels.shape))
-            for track in tracks
-        ],
-        found,
-        shallow,
-    )
+    return masked, found, shallow

@@ -151,26 +151,50 @@ def expected_rows(stack, ranges, map_x, map_y, step, row0, factor, out, spread):
     line_y = np.empty(map_x.shape[1], np.float64)
     for r in range(rows):
         row_of_nodes(map_x, map_y, (row0 + r) / step, line_x, line_y)
-        for x in range(nx):
-            i = x // step
-            u = (x - i * step) / step
-            px = line_x[i] + u * (line_x[i + 1] - line_x[i])
-            py = line_y[i] + u * (line_y[i + 1] - line_y[i])
-            if not (px >= 1 and py >= 1 and px < mx - 2 and py < my - 2):
-                out[r, x] = np.nan
-                spread[r, x] = np.nan
-                continue
-            a = int(px)
-            b = int(py)
-            fx = np.float32(px - a)
-            fy = np.float32(py - b)
-            out[r, x] = factor * (
-                (1 - fy) * ((1 - fx) * stack[b, a] + fx * stack[b, a + 1])
-                + fy * ((1 - fx) * stack[b + 1, a] + fx * stack[b + 1, a + 1])
-            )
-            near_x = a + (fx >= 0.5)
-            near_y = b + (fy >= 0.5)
-            spread[r, x] = factor * ranges[near_y, near_x]
+        for i in range((nx + step - 1) // step):
+            slope_x = (line_x[i + 1] - line_x[i]) / step
+            slope_y = (line_y[i + 1] - line_y[i]) / step
+            for k in range(min(step, nx - i * step)):
+                px = line_x[i] + slope_x * k
+                py = line_y[i] + slope_y * k
+                x = i * step + k
+                if not (px >= 1 and py >= 1 and px < mx - 2 and py < my - 2):
+                    out[r, x] = np.nan
+                    spread[r, x] = np.nan
+                    continue
+                a = np.uint32(px)
+                b = np.uint32(py)
+                fx = np.float32(px - a)
+                fy = np.float32(py - b)
+                low = stack[b]
+                high = stack[b + np.uint32(1)]
+                below = low[a] + fx * (low[a + np.uint32(1)] - low[a])
+                above = high[a] + fx * (high[a + np.uint32(1)] - high[a])
+                out[r, x] = factor * (below + fy * (above - below))
+                spread[r, x] = factor * ranges[np.uint32(py + 0.5), np.uint32(px + 0.5)]
+
+
+@njit(nogil=True, cache=True)
+def bin_sums(image, unusable, side, limit, total, count):
+    """Sums of an image's pixels in square bins, each pixel clipped to +-limit.
+
+    image : float32 (ny, nx); unusable : bool (ny, nx), pixels that do not count
+    total : float32 (ny // side, nx // side); count : int32, how many pixels made each sum
+    """
+    total[:] = 0
+    count[:] = 0
+    for j in range(total.shape[0]):
+        for y in range(j * side, (j + 1) * side):
+            for i in range(total.shape[1]):
+                add = np.float32(0)
+                n = 0
+                for x in range(i * side, (i + 1) * side):
+                    good = not unusable[y, x]
+                    v = min(max(image[y, x], -limit), limit)
+                    add += v if good else np.float32(0)
+                    n += good
+                total[j, i] += add
+                count[j, i] += n
 
 
 @njit(nogil=True, cache=True)

@@ -14,21 +14,23 @@ def smooth(data, taps, out):
     k = taps.size // 2
     line = np.empty(nx + 2 * k, np.float32)
     for y in range(ny):
-        for x in range(nx):
-            line[k + x] = 0
+        middle = line[k : k + nx]
+        middle[:] = 0
         for t in range(-k, k + 1):
             source = data[min(max(y + t, 0), ny - 1)]
             w = taps[t + k]
             for x in range(nx):
-                line[k + x] += w * source[x]
+                middle[x] += w * source[x]
         for x in range(k):
             line[x] = line[k]
             line[nx + k + x] = line[nx + k - 1]
-        for x in range(nx):
-            total = np.float32(0)
-            for t in range(2 * k + 1):
-                total += taps[t] * line[x + t]
-            out[y, x] = total
+        total = out[y]
+        total[:] = 0
+        for t in range(2 * k + 1):
+            w = taps[t]
+            shifted = line[t : t + nx]
+            for x in range(nx):
+                total[x] += w * shifted[x]
 
 
 @njit(nogil=True, cache=True)

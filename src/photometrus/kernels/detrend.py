@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def calibrate(raw, flat, flagged, unsolved_limit, unsolved_flag, dead_flag, out, bad):
     """Divide rows by the flat and flag what cannot be used; flagged pixels become 0.
 
@@ -15,13 +15,15 @@ def calibrate(raw, flat, flagged, unsolved_limit, unsolved_flag, dead_flag, out,
     """
     rows, nx = raw.shape
     for y in range(rows):
+        # No branches: the loop is then done on many pixels at once.
         for x in range(nx):
             v = raw[y, x]
             f = flat[y, x]
+            solved = (v < unsolved_limit) & (v >= -unsolved_limit)
+            alive = f > 0
             flags = flagged[y, x]
-            if not (v < unsolved_limit) or v < -unsolved_limit:
-                flags |= unsolved_flag
-            if not (f > 0):
-                flags |= dead_flag
+            flags |= np.uint8(0) if solved else unsolved_flag
+            flags |= np.uint8(0) if alive else dead_flag
             bad[y, x] = flags
-            out[y, x] = v / f if flags & (unsolved_flag | dead_flag) == 0 else np.float32(0)
+            usable = flags & (unsolved_flag | dead_flag) == 0
+            out[y, x] = v / f if usable else np.float32(0)

@@ -27,38 +27,45 @@ def cell_modes(data, hide, cell, y_offset, values, scatter, count, skip=0):
         top = j * cell - skip - y_offset
         for i in range(gx):
             n = 0
+            left, right = max(0, i * cell - skip), min(nx, (i + 1) * cell - skip)
             for y in range(max(0, top), min(h, top + cell)):
-                for x in range(max(0, i * cell - skip), min(nx, (i + 1) * cell - skip)):
-                    if hide[y, x] == 0:
-                        buffer[n] = data[y, x]
-                        n += 1
+                for x in range(left, right):
+                    buffer[n] = data[y, x]
+                    n += hide[y, x] == 0
             count[j, i] = n
             if n == 0:
                 values[j, i] = np.nan
                 scatter[j, i] = np.nan
                 continue
             part = buffer[:n]
-            # A start from one pixel in eight; the clipped mean then takes all of them.
-            some = part[:: max(1, min(8, n // 64))]
-            middle = np.median(some)
-            sigma = np.float32(1.4826) * np.median(np.abs(some - middle))
-            mean = middle
+            # A start from some of the pixels; the clipped mean then takes all of them.
+            some = part[:: max(1, min(32, n // 256))]
+            mean = np.median(some)
+            sigma = np.float32(1.4826) * np.median(np.abs(some - mean))
             for _ in range(3):
-                total = 0.0
-                square = 0.0
-                m = 0
-                for k in range(n):
-                    if abs(part[k] - middle) <= 3 * sigma:
-                        total += part[k]
-                        square += part[k] * part[k]
-                        m += 1
+                total, square, m = _clipped_sums(part, mean, np.float32(3) * sigma)
                 if m < 2:
                     break
-                mean = np.float32(total / m)
+                mean += np.float32(total / m)
                 sigma = np.float32(np.sqrt(max(square / m - (total / m) ** 2, 0.0)))
-                middle = mean
             values[j, i] = mean
             scatter[j, i] = sigma
+
+
+@njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})
+def _clipped_sums(part, middle, limit):
+    """Of the differences from `middle` that are within `limit`: sum, sum of squares, count."""
+    total = np.float32(0)
+    square = np.float32(0)
+    m = np.int32(0)
+    for k in range(part.size):
+        d = part[k] - middle
+        near = abs(d) <= limit
+        m += np.int32(near)
+        d = d if near else np.float32(0)
+        total += d
+        square += d * d
+    return float(total), float(square), m
 
 
 @njit(nogil=True, cache=True)
@@ -72,17 +79,22 @@ def row_sums(data, hide, cell, y_offset, values, scatter, sums, count, skip=0):
     for y in range(h):
         j = (y_offset + y + skip) // cell
         for i in range(values.shape[1]):
-            total = np.float32(0)
-            n = 0
-            middle = values[j, i]
-            limit = 3 * scatter[j, i]
-            for x in range(max(0, i * cell - skip), min(nx, (i + 1) * cell - skip)):
-                v = data[y, x]
-                if hide[y, x] == 0 and abs(v - middle) <= limit:
-                    total += v
-                    n += 1
-            sums[y_offset + y, i] = total
-            count[y_offset + y, i] = n
+            left, right = max(0, i * cell - skip), min(nx, (i + 1) * cell - skip)
+            sums[y_offset + y, i], count[y_offset + y, i] = _near_sum(
+                data[y, left:right], hide[y, left:right], values[j, i], 3 * scatter[j, i]
+            )
+
+
+@njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})
+def _near_sum(line, hide, middle, limit):
+    """Sum and count of what is not hidden and within `limit` of `middle`."""
+    total = np.float32(0)
+    n = np.int32(0)
+    for x in range(line.size):
+        near = (abs(line[x] - middle) <= limit) & (hide[x] == 0)
+        total += line[x] if near else np.float32(0)
+        n += np.int32(near)
+    return total, n
 
 
 @njit(nogil=True, cache=True)
@@ -133,6 +145,31 @@ def mesh_nodes(mesh, cell, out, skip=0):
 
 
 @njit(nogil=True, cache=True)
+def _wide_row(mesh, j, cell, skip, line):
+    """Row j of the mesh (beyond its ends, too) at all columns of the image: sets `line`."""
+    gx = mesh.shape[1]
+    nx = line.size
+    column = np.empty(gx, np.float64)
+    for i in range(gx):
+        column[i] = _node(mesh[:, i], j)
+    p = np.empty(4, np.float64)
+    # One cubic per stretch between two nodes, its coefficients worked out once.
+    for i in range(-1, gx):
+        start = max(0, int(np.ceil((i + 0.5) * cell - 0.5)) - skip)
+        end = min(nx, int(np.ceil((i + 1.5) * cell - 0.5)) - skip)
+        if start >= end:
+            continue
+        for k in range(4):
+            p[k] = _node(column, i - 1 + k)
+        b = 0.5 * (p[2] - p[0])
+        c = p[0] - 2.5 * p[1] + 2.0 * p[2] - 0.5 * p[3]
+        d = 0.5 * (3.0 * (p[1] - p[2]) + p[3] - p[0])
+        for x in range(start, end):
+            u = (x + skip + 0.5) / cell - 0.5 - i
+            line[x] = p[1] + u * (b + u * (c + u * d))
+
+
+@njit(nogil=True, cache=True)
 def add_mesh_rows(out, mesh, cell, y0, factor, skip=0):
     """Add `factor` times the mesh, interpolated (Catmull-Rom), to rows y0... of an image.
 
@@ -140,23 +177,56 @@ def add_mesh_rows(out, mesh, cell, y0, factor, skip=0):
     skip : as in `cell_modes`
     """
     rows, nx = out.shape
-    gx = mesh.shape[1]
-    column = np.empty(gx, np.float64)
-    p = np.empty(4, np.float64)
+    # Four rows of the mesh at all columns; between them, row by row, a cubic of the weights.
+    wide = np.empty((4, nx), np.float64)
+    above = 1 << 30
     for r in range(rows):
-        _row_of_nodes(mesh, (y0 + r + skip + 0.5) / cell - 0.5, column)
-        # One cubic per stretch between two nodes, its coefficients worked out once.
-        for i in range(-1, gx):
-            start = max(0, int(np.ceil((i + 0.5) * cell - 0.5)) - skip)
-            end = min(nx, int(np.ceil((i + 1.5) * cell - 0.5)) - skip)
-            if start >= end:
-                continue
+        t = (y0 + r + skip + 0.5) / cell - 0.5
+        j = int(np.floor(t))
+        if j != above:
             for k in range(4):
-                p[k] = _node(column, i - 1 + k)
-            a = factor * p[1]
-            b = factor * 0.5 * (p[2] - p[0])
-            c = factor * (p[0] - 2.5 * p[1] + 2.0 * p[2] - 0.5 * p[3])
-            d = factor * 0.5 * (3.0 * (p[1] - p[2]) + p[3] - p[0])
-            for x in range(start, end):
-                u = (x + skip + 0.5) / cell - 0.5 - i
-                out[r, x] += np.float32(a + u * (b + u * (c + u * d)))
+                _wide_row(mesh, j - 1 + k, cell, skip, wide[k])
+            above = j
+        u = t - j
+        w0 = factor * 0.5 * u * (u * (2.0 - u) - 1.0)
+        w1 = factor * (1.0 + u * u * (1.5 * u - 2.5))
+        w2 = factor * 0.5 * u * (1.0 + u * (4.0 - 3.0 * u))
+        w3 = factor * 0.5 * u * u * (u - 1.0)
+        a, b, c, d, line = wide[0], wide[1], wide[2], wide[3], out[r]
+        for x in range(nx):
+            line[x] += np.float32(w0 * a[x] + w1 * b[x] + w2 * c[x] + w3 * d[x])
+
+
+@njit(nogil=True, cache=True)
+def subtract_sky(data, sky, scale, columns, rows):
+    """Take `scale` times a sky, and what columns and rows have of their own, out of a strip.
+
+    data : float32 (n, nx), changed; sky : float32 (n, nx); columns : float32 (nx,)
+    rows : float32 (n,)
+    """
+    n, nx = data.shape
+    for y in range(n):
+        own = rows[y]
+        line = data[y]
+        above = sky[y]
+        for x in range(nx):
+            line[x] -= scale * above[x] + (columns[x] + own)
+
+
+@njit(nogil=True, cache=True)
+def cell_medians(image, cell, every, out, skip=0):
+    """The median of every `every`-th pixel of each `every`-th row of a strip of cells.
+
+    image : float32 (h, nx), the rows of one row of cells; out : float32 (gx,)
+    cell, skip : as in `cell_modes`
+    """
+    h, nx = image.shape
+    buffer = np.empty((h // every + 1) * (cell // every + 1), np.float32)
+    for i in range(out.size):
+        left, right = max(0, i * cell - skip), min(nx, (i + 1) * cell - skip)
+        n = 0
+        for y in range(h // 2 % every, h, every):
+            for x in range(left + (right - left) // 2 % every, right, every):
+                buffer[n] = image[y, x]
+                n += 1
+        out[i] = np.median(buffer[:n])

@@ -14,7 +14,7 @@ from astroscrappy import detect_cosmics
 from numpy.typing import NDArray
 
 from photometrus.frame import NO_MARKS, Bad, Flags, Image, Marks
-from photometrus.kernels.artifacts import line_sums, mark_outliers, saturated_cores
+from photometrus.kernels.artifacts import bin_sums, line_sums, mark_outliers, saturated_cores
 
 Array = Any  # float64 array
 BIN = 8
@@ -77,7 +77,7 @@ def find_cores(
     core = np.zeros(data.shape, np.uint8)
     height = np.float32(config.core_sigma * noise)
     saturated_cores(data, bad, np.uint8(Bad.UNSOLVED), height, core)
-    return np.flatnonzero(core)
+    return np.flatnonzero(core.view(bool))
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,12 +219,9 @@ def find_trails(
 
 def _binned(left: Image, unusable: NDArray[np.bool_], noise: float) -> tuple[Image, Image]:
     """Significance of each bin, clipped, and 1 where there is one; sides a power of two."""
-    ny, nx = (n // BIN * BIN for n in left.shape)
-    good = ~unusable[:ny, :nx]
-    clipped = np.where(good, np.clip(left[:ny, :nx], -10 * noise, 10 * noise), np.float32(0))
-    shape = (ny // BIN, BIN, nx // BIN, BIN)
-    total = clipped.reshape(shape).sum(axis=(1, 3))
-    count = good.reshape(shape).sum(axis=(1, 3))
+    total = np.empty([n // BIN for n in left.shape], np.float32)
+    count = np.empty(total.shape, np.int32)
+    bin_sums(left, unusable, BIN, np.float32(10 * noise), total, count)
     side = 1 << int(np.ceil(np.log2(max(total.shape))))
     z, valid = np.zeros((2, side, side), np.float32)
     seen = count >= BIN * BIN // 4
@@ -473,13 +470,16 @@ def persistence(
     glow : of `Found`; cores : of all frames; noise : of a sky pixel, ADU
     By what all frames together say of the decay, or by what is seen here.
     """
-    bad = np.zeros(shape, np.uint8)
     limit = config.persistence_sigma * noise
-    for number, seconds, mean, error in glow:
-        seen = mean > limit and mean > 5 * error
-        if seen or (model is not None and model.after(seconds) > limit):
-            grow_cores(bad, cores[number], 1)
-    index = np.flatnonzero(bad)
-    if index.size == 0:
+    glowing = [
+        cores[number]
+        for number, seconds, mean, error in glow
+        if (mean > limit and mean > 5 * error)
+        or (model is not None and model.after(seconds) > limit)
+    ]
+    if not glowing:
         return NO_MARKS
+    bad = np.zeros(shape, np.uint8)
+    grow_cores(bad, np.concatenate(glowing), 1)
+    index = np.flatnonzero(bad != 0)
     return Marks(index, np.full(index.size, Bad.PERSISTENCE, np.uint8))

@@ -14,7 +14,14 @@ from scipy import ndimage
 
 from photometrus.frame import Flags, Image, Pixels
 from photometrus.instrument import BORDER_PIXELS, CHANNEL_PIXELS
-from photometrus.kernels.mesh import add_mesh_rows, cell_modes, mesh_nodes, row_sums
+from photometrus.kernels.mesh import (
+    add_mesh_rows,
+    cell_medians,
+    cell_modes,
+    mesh_nodes,
+    row_sums,
+    subtract_sky,
+)
 
 Mask = Callable[[int, int], Flags]
 """Rows y0 to y1 of a mask, uint8, not 0 where a star is."""
@@ -33,6 +40,8 @@ class Rows(Protocol):
         ...
 
 
+STRIP_ROWS = 512
+"""Rows that are looked at at once, about."""
 SMOOTH_CHANNELS = 10.0
 """Penalty on the curvature of what is smooth over the channels: in three rounds half of a wave of
 sixteen channels is taken for airglow, shorter ones for the channels' own."""
@@ -69,8 +78,9 @@ class Background:
 
     def subtract(self, data: Image, sky: Rows, y0: int) -> None:
         """Take all of it out of rows y0... of a frame, in place (`data` is the caller's own)."""
-        data -= np.float32(self.scale) * sky[y0 : y0 + data.shape[0]]
-        self.subtract_own(data, y0)
+        y1 = y0 + data.shape[0]
+        add_mesh_rows(data, self.mesh, self.cell, y0, -1.0, BORDER_PIXELS)
+        subtract_sky(data, sky[y0:y1], np.float32(self.scale), self.columns, self.rows[y0:y1])
 
     def subtract_own(self, data: Image, y0: int) -> None:
         """Take out what is the frame's own, and leave the sky in."""
@@ -105,8 +115,9 @@ def fit_background(
     count = np.empty(shape, np.int32)
     sums = np.empty((ny, shape[1]), np.float32)
     n_row = np.empty((ny, shape[1]), np.int32)
-    for j in range(shape[0]):
-        y0, y1 = max(0, j * cell - BORDER_PIXELS), min(ny, (j + 1) * cell - BORDER_PIXELS)
+    step = max(1, STRIP_ROWS // cell)
+    for j in range(0, shape[0], step):
+        y0, y1 = max(0, j * cell - BORDER_PIXELS), min(ny, (j + step) * cell - BORDER_PIXELS)
         data, bad = pixels.rows(y0, y1)
         data -= np.float32(scale) * sky[y0:y1]
         hide = bad | mask(y0, y1)
@@ -144,10 +155,7 @@ def _cell_medians(sky: Rows, cell: int) -> Image:
     out = np.empty(_cells((ny, nx), cell), np.float32)
     for j in range(out.shape[0]):
         strip = sky[max(0, j * cell - BORDER_PIXELS) : (j + 1) * cell - BORDER_PIXELS]
-        for i in range(out.shape[1]):
-            x = max(0, i * cell - BORDER_PIXELS)
-            part = strip[:, x : (i + 1) * cell - BORDER_PIXELS]
-            out[j, i] = np.median(part[part.shape[0] // 2 % 8 :: 8, part.shape[1] // 2 % 8 :: 8])
+        cell_medians(np.ascontiguousarray(strip), cell, 8, out[j], BORDER_PIXELS)
     return out
 
 

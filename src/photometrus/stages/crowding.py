@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.special import log_ndtr
 
 from photometrus.frame import Image
 from photometrus.kernels.mesh import add_mesh_rows
@@ -67,8 +67,8 @@ def tail_level(values: Image, sigma: float, tail: tuple[float, float]) -> float:
 
     def excess(level: float) -> float:
         return float(
-            norm.logcdf((low - level) / sigma)
-            - norm.logcdf((high - level) / sigma)
+            log_ndtr((low - level) / sigma)
+            - log_ndtr((high - level) / sigma)
             - np.log(tail[0] / tail[1])
         )
 

@@ -16,6 +16,9 @@ from photometrus.kernels.detrend import calibrate
 from photometrus.kernels.mesh import add_mesh_rows, cell_modes
 from photometrus.stages.background import BackgroundConfig, smooth_mesh
 
+STRIP_ROWS = 32
+"""Rows that are read and calibrated at once: they stay in the cache on the way."""
+
 
 @dataclass(frozen=True)
 class FlatConfig:
@@ -82,21 +85,22 @@ class CalibratedPixels:
 
     def rows(self, y0: int, y1: int) -> tuple[Image, Flags]:
         """Calibrated rows y0 to y1, float32 ADU per frame, and their flags."""
-        ny, nx = self.shape
-        raw = self.raw.rows(y0 + BORDER_PIXELS, y1 + BORDER_PIXELS)
-        raw = raw[:, BORDER_PIXELS : BORDER_PIXELS + nx]
+        nx = self.shape[1]
         out = np.empty((y1 - y0, nx), np.float32)
         bad = np.empty((y1 - y0, nx), np.uint8)
-        calibrate(
-            raw,
-            self.flat.response[y0:y1],
-            self.flat.bad[y0:y1],
-            np.float32(UNSOLVED_LIMIT_ADU),
-            np.uint8(Bad.UNSOLVED),
-            np.uint8(Bad.DEAD),
-            out,
-            bad,
-        )
+        inside = slice(BORDER_PIXELS, BORDER_PIXELS + nx)
+        for top in range(y0, y1, STRIP_ROWS):
+            end = min(y1, top + STRIP_ROWS)
+            calibrate(
+                self.raw.rows(top + BORDER_PIXELS, end + BORDER_PIXELS)[:, inside],
+                self.flat.response[top:end],
+                self.flat.bad[top:end],
+                np.float32(UNSOLVED_LIMIT_ADU),
+                np.uint8(Bad.UNSOLVED),
+                np.uint8(Bad.DEAD),
+                out[top - y0 : end - y0],
+                bad[top - y0 : end - y0],
+            )
         self.marks.add_to(bad, y0)
         return out, bad
 

@@ -7,12 +7,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from photometrus.errors import TooFewFrames
 from photometrus.frame import Bad, Flags, Image, Pixels
 from photometrus.instrument import BORDER_PIXELS
-from photometrus.kernels.combine import clipped_average, clipped_median, shrink, undo_share
+from photometrus.kernels.combine import (
+    clipped_average,
+    clipped_median,
+    shrink,
+    undo_share,
+    vote,
+)
+from photometrus.kernels.lines import box_means, line_means
 from photometrus.kernels.mesh import add_mesh_rows, cell_modes
 from photometrus.stages.background import Background, BackgroundConfig, Mask, Rows, smooth_mesh
 from photometrus.workers import Each
@@ -128,8 +134,7 @@ def _votes(
     for k, (frame, background, mask) in enumerate(zip(frames, backgrounds, masks, strict=True)):
         data, bad = frame.rows(y0, y1)
         background.subtract_own(data, y0)
-        np.divide(data, np.float32(background.scale), out=stack[k])
-        stack[k][(bad | mask(y0, y1)) != 0] = np.nan
+        vote(data, bad, mask(y0, y1), np.float32(background.scale), stack[k])
     return stack
 
 
@@ -202,18 +207,14 @@ def settle(votes: Votes, config: SkyConfig = SkyConfig()) -> Sky:
     """
     image = votes.image
     smooth = _smooth(image, config)
-    left = image - smooth
-    sample = left[3::7, 2::5]
+    sample = (image[3::7, 2::5] - smooth[3::7, 2::5]).ravel()
     sample = sample[np.isfinite(sample)]
     spread = 1.4826 * float(np.median(np.abs(sample - np.median(sample)))) if sample.size else 0.0
     # What whole columns and rows have in common is known far better than a pixel.
-    for axis in (0, 1):
-        clipped = np.clip(left, -3 * spread, 3 * spread)
-        seen = np.isfinite(clipped)
-        mean = np.where(seen, clipped, 0).sum(axis=axis) / np.maximum(seen.sum(axis=axis), 1)
-        shape = (1, -1) if axis == 0 else (-1, 1)
-        smooth += mean.reshape(shape).astype(np.float32)
-        left -= mean.reshape(shape).astype(np.float32)
+    columns, rows = np.empty(image.shape[1]), np.empty(image.shape[0])
+    line_means(image, smooth, np.float32(3 * spread), columns, rows)
+    smooth += columns.astype(np.float32)
+    smooth += rows.astype(np.float32)[:, None]
     noise2 = votes.noise**2 if np.isfinite(votes.noise) else 0.0
     typical = float(np.median(noise2 / np.maximum(votes.count[3::7, 2::5], 1)))
     share = np.empty_like(image)
@@ -228,8 +229,11 @@ def hot_pixels(sky: Image, config: SkyConfig = SkyConfig()) -> Flags:
     """
     work = np.where(np.isfinite(sky), sky, np.float32(1))
     # Clipped twice, so that a few hot neighbours do not make a good pixel look dead.
-    wide = ndimage.uniform_filter(np.clip(work, 0.5, 2.0), size=31, mode="nearest")
-    around = ndimage.uniform_filter(np.clip(work, wide - 0.05, wide + 0.05), 9, mode="nearest")
+    around = np.empty_like(work)
+    low, high = (np.broadcast_to(np.float32(limit), work.shape) for limit in (0.5, 2.0))
+    box_means(work, low, high, 31, around)
+    low, high = around - np.float32(0.05), around + np.float32(0.05)
+    box_means(work, low, high, 9, around)
     excess = work - around
     sample = excess[::7, ::5]
     limit = config.hot_sigma * 1.4826 * float(np.median(np.abs(sample - np.median(sample))))
