@@ -18,7 +18,14 @@ from photometrus.io.catalogs.files import read
 from photometrus.io.catalogs.services import cached, default_cache
 from photometrus.io.catalogs.surveys import SURVEYS, Survey, services_of, survey_named
 
-__all__ = ["SURVEYS", "Survey", "reference", "separation_deg", "standard_columns"]
+__all__ = [
+    "SURVEYS",
+    "Survey",
+    "default_cache",
+    "reference",
+    "separation_deg",
+    "standard_columns",
+]
 
 log = logging.getLogger(__name__)
 
