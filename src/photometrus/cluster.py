@@ -178,9 +178,14 @@ def _local(stack: ExitStack, n_workers: int, n_threads: int) -> Cluster:
 
 LOCAL_SETTINGS = {
     "distributed.worker.multiprocessing-method": "spawn",
-    # Dask's own value gives every large array's memory back at once: half of the time is then
-    # spent on asking for it again.
-    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**30,
+    # In place of Dask's own, which also fixes a threshold of malloc: every large array would then
+    # be asked from the system anew, page by page.
+    "distributed.nanny.pre-spawn-environ": {
+        "OMP_NUM_THREADS": 1,
+        "MKL_NUM_THREADS": 1,
+        "OPENBLAS_NUM_THREADS": 1,
+    },
+    "distributed.worker.profile.enabled": False,
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
 }
