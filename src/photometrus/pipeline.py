@@ -248,6 +248,8 @@ def reduce_material(
         astromatic.check_programs()
     started = datetime.now(UTC)
     products, choice = material.products, material.choice
+    for path in products.unfinished():
+        path.unlink(missing_ok=True)
     _write_text(products.config, configuration.dump(config))
     jobs = _jobs(material, config)
     chips = _unchanged(jobs, products) if material.resume else {}

@@ -216,8 +216,10 @@ class Products:
         """What the archive did not give."""
         return self.root / "failed_downloads_list.txt"
 
-    def unfinished(self, chip: int) -> list[Path]:
-        """What a reduction of the chip was writing when it was killed."""
+    def unfinished(self, chip: int | None = None) -> list[Path]:
+        """What a reduction of the chip (None: of all) was writing when it was killed."""
+        if chip is None:
+            return list(self.root.glob("*.part"))
         folders = (self.astrom(chip), self.flattened(chip), self.subtracted(chip))
         found = [path for folder in folders for path in folder.rglob("*.part")]
         for folder in (self.root / "sky", self.root / "stack"):
