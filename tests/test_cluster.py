@@ -18,6 +18,8 @@ import pytest
 from photometrus.cluster import N_TRIES, connected
 from photometrus.errors import ServiceError
 
+SLOW_S = 25.0
+
 
 def square(number, n_threads, progress):
     """A job: tells, logs, gives its number's square and where it was."""
@@ -42,6 +44,11 @@ def deadly_once(marker, n_threads, progress):
 def faulty(n_threads, progress):
     """A job with a bug."""
     raise ZeroDivisionError("a bug")
+
+
+def slow(n_threads, progress):
+    """A job that is not worth waiting for."""
+    time.sleep(SLOW_S)
 
 
 def nothing(*_):
@@ -144,11 +151,6 @@ def test_a_job_that_kills_its_workers_costs_itself(local):
     assert [value for value, _ in results[1:]] == [k * k for k in range(6)]
 
 
-def test_a_bug_is_not_hidden(local):
-    with pytest.raises(ZeroDivisionError, match="a bug"):
-        local.run([faulty, partial(square, 1)], nothing, nothing)
-
-
 def test_a_running_cluster_by_its_file_and_by_its_address(tmp_path):
     with running_cluster(tmp_path, 1) as (file, _):
         with connected(str(file), n_threads=2) as cluster:
@@ -165,6 +167,13 @@ def test_no_cluster_is_an_error_of_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("photometrus.cluster.CONNECT_S", 0.5)
     with pytest.raises(ServiceError, match="no answer"), connected("tcp://127.0.0.1:9"):
         pass
+
+
+def test_a_bug_is_not_hidden_and_nothing_else_is_waited_for(local):
+    begun = time.monotonic()
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        local.run([faulty, slow], nothing, nothing)
+    assert time.monotonic() - begun < SLOW_S
 
 
 def test_leaving_it_ends_its_processes_and_threads():

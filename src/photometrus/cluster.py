@@ -63,37 +63,66 @@ class Cluster:
         topic = f"photometrus-{uuid.uuid4().hex}"
         self.client.subscribe_topic(topic, _Listener(progress))
         level = logging.getLogger("photometrus").getEffectiveLevel()
-        tasks = [_Task(job, self.n_threads, topic, level) for job in jobs]
-
+        sent = _Sent(self.client)
         try:
             # The threads only wait: each for one job.
             with ThreadPoolExecutor(max(1, len(jobs)), thread_name_prefix="job") as pool:
-                numbers = {pool.submit(self._result, task): k for k, task in enumerate(tasks)}
-                for future in as_completed(numbers):
-                    done(numbers[future], future.result())
+                tasks = [_Task(job, self.n_threads, topic, level) for job in jobs]
+                numbers = {pool.submit(self._result, task, sent): k for k, task in enumerate(tasks)}
+                try:
+                    for future in as_completed(numbers):
+                        done(numbers[future], future.result())
+                finally:
+                    sent.call_back()
                 return [future.result() for future in numbers]
         finally:
             if self.client.status == "running":
                 self.client.unsubscribe_topic(topic)
 
-    def _result(self, task: "_Task") -> Any:
+    def _result(self, task: "_Task", sent: "_Sent") -> Any:
         from distributed import KilledWorker
         from distributed.comm import CommClosedError
 
         with self.slots:
             try:
-                return self.client.submit(task, key=f"chip-{uuid.uuid4().hex}").result()
+                return sent.send(task).result()
             except KilledWorker as error:
                 return ServiceError(
                     f"its worker died {error.allowed_failures + 1} times; too little memory? "
                     "try fewer -workers"
                 )
             except (CommClosedError, CancelledError) as error:
-                if self.client.status != "running" and self.client.cluster is not None:
-                    raise CancelledError from error  # we closed it
+                if sent.stopped.is_set() or self.client.status == "closed":
+                    raise CancelledError from error  # as we wanted
                 raise ServiceError(
                     f"the scheduler is gone ({error}); start it, type the same command to go on"
                 ) from error
+
+
+class _Sent:
+    """The tasks of one call that are on the cluster, until they are called back."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.stopped = threading.Event()
+        self._futures: list[Any] = []
+        self._lock = threading.Lock()
+
+    def send(self, task: "_Task") -> Any:
+        """The future of a task; CancelledError when nothing is to be sent any more."""
+        with self._lock:
+            if self.stopped.is_set():
+                raise CancelledError
+            self._futures.append(self.client.submit(task, key=f"chip-{uuid.uuid4().hex}"))
+            return self._futures[-1]
+
+    def call_back(self) -> None:
+        """Forget what is not finished; whoever waits for it gets a CancelledError."""
+        with self._lock:
+            self.stopped.set()
+        waiting = [future for future in self._futures if not future.done()]
+        if waiting and self.client.status == "running":
+            self.client.cancel(waiting)
 
 
 @contextmanager

@@ -159,6 +159,8 @@ class Runner:
 
     def __call__(self, jobs: Sequence[Job], progress: Progress, done: Done) -> list[ChipResult]:
         """What became of the chips, in order; bit for bit the same wherever they were reduced."""
+        if not jobs:
+            return []
         if self.config.scheduler or (self.at_once and (self.many or len(jobs) > 1)):
             return self._on_cluster(jobs, progress, done)
         results = []
