@@ -55,7 +55,9 @@ class RunConfig:
     exptime_map: bool = False  # exposure time of each pixel, beside the stack
     depth_map: bool = False  # 5 sigma limit for a star at each pixel, beside the stack
     pages: bool = True  # a page per chip that shows how good its stack is
-    parallel: bool = False  # chips at once
+    parallel: bool = False  # chips at once, in worker processes
+    scheduler: str = ""  # of a running Dask cluster: tcp://host:8786, or its file; empty: our own
+    workers: int = 0  # processes of our own cluster; 0 = as there are cores and memory
     threads: int = 0  # per chip; 0 = as many as there are cores
     timeout_s: float = 1800.0  # of an external program
 

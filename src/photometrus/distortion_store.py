@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -84,18 +85,14 @@ class DistortionStore:
 
     def entries(self) -> list[Entry]:
         """All that is in the store; a file that cannot be read or is of another model is empty."""
-        if self.path is None or not self.path.exists():
-            return []
+        found = [] if self.path is None else _entries(self.path)
         size = len(kept_terms(self.degree))
         try:
-            rows = json.loads(self.path.read_text(encoding="utf-8"))["entries"]
-            found = [Entry(**row) for row in rows]
             sound = all(
                 np.shape(one.information) == (size, size) and np.shape(one.pull) == (size,)
                 for one in found
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("%s: not readable (%s), begun anew", self.path, error)
+        except ValueError:  # rows of different lengths
             return []
         return found if sound else []
 
@@ -112,12 +109,55 @@ class DistortionStore:
             information=[[_short(value) for value in row] for row in distortion.information],
             pull=[_short(value) for value in distortion.pull],
         )
-        kept = [entry] if alone else [*self.others(), entry]
-        kept = sorted(kept, key=lambda one: (one.night, one.first))[-MAX_ENTRIES:]
         make_folder(self.folder)
-        with whole(self.path) as part:
-            rows = {"entries": [asdict(one) for one in kept]}
-            part.write_text(json.dumps(rows) + "\n", encoding="utf-8")
+        _write(self.path, [entry] if alone else [*self.others(), entry])
+
+
+def lend(store: Path, private: Path, band: str) -> None:
+    """A copy of a band's part of the store, for one observation alone; an earlier copy stays."""
+    if private.exists():
+        return
+    make_folder(private.parent)
+    part = private.with_name(f"{private.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    make_folder(part)
+    for path in store.glob(f"distortion.{band}.C?.json"):
+        shutil.copy(path, part)
+    part.replace(private)
+
+
+def give_back(private: Path, store: Path) -> None:
+    """What an observation left in its copy of the store goes into the store."""
+    for path in sorted(private.glob("distortion.*.json")):
+        own, known = _entries(path), _entries(store / path.name)
+        new = [entry for entry in own if entry not in known]
+        if not new:
+            continue
+        first, last = min(one.first for one in new), max(one.last for one in new)
+        others = [entry for entry in known if not entry.overlaps(first, last)]
+        if len(own) == len(new):  # it contradicted what was stored
+            others = [entry for entry in others if entry.night == new[0].night]
+        make_folder(store)
+        _write(store / path.name, [*others, *new])
+
+
+def _entries(path: Path) -> list[Entry]:
+    """All entries of a file; a file that cannot be read is empty."""
+    if not path.exists():
+        return []
+    try:
+        return [Entry(**row) for row in json.loads(path.read_text(encoding="utf-8"))["entries"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("%s: not readable (%s), begun anew", path, error)
+        return []
+
+
+def _write(path: Path, entries: list[Entry]) -> None:
+    """The newest few."""
+    kept = sorted(entries, key=lambda one: (one.night, one.first))[-MAX_ENTRIES:]
+    with whole(path) as part:
+        rows = {"entries": [asdict(one) for one in kept]}
+        part.write_text(json.dumps(rows) + "\n", encoding="utf-8")
 
 
 def _short(value: float) -> float:

@@ -89,6 +89,11 @@ def clean_log_name(night: date) -> str:
     return f"ramp_fit_log_{night.isoformat()}.clean.dat"
 
 
+def night_name(night: date) -> str:
+    """The table of a night that was reduced."""
+    return f"night_{night:%Y%m%d}.ecsv"
+
+
 def flat_name(band: str, night: date, chip: int) -> str:
     """A master flat in the flat store."""
     return f"mflat.{band}.{night:%Y%m%d}.C{chip}.fits"
@@ -99,7 +104,7 @@ FLAT_NAME = re.compile(r"mflat\.(?P<band>[A-Z]\w*)\.(?P<date>\d{8})\.C(?P<chip>[
 
 def default_parent(target: str, night: date, band: str) -> Path:
     """Where an observation goes when no ``-parent`` is given."""
-    return Path(f"{target}_{night:%Y%m%d}") / band
+    return Path(f"{target.replace('/', '_')}_{night:%Y%m%d}") / band
 
 
 @dataclass(frozen=True)
@@ -222,6 +227,16 @@ class Products:
     def failed_downloads(self) -> Path:
         """What the archive did not give."""
         return self.root / "failed_downloads_list.txt"
+
+    def unfinished(self, chip: int | None = None) -> list[Path]:
+        """What a reduction of the chip (None: of all) was writing when it was killed."""
+        if chip is None:
+            return list(self.root.glob("*.part"))
+        folders = (self.astrom(chip), self.flattened(chip), self.subtracted(chip))
+        found = [path for folder in folders for path in folder.rglob("*.part")]
+        for folder in (self.root / "sky", self.root / "stack"):
+            found += folder.glob(f"*.C{chip}.*.part")
+        return found
 
     def ramps_on_disk(self, chip: int) -> list[RampId]:
         """The ramps of a chip that are there, in order of serial."""

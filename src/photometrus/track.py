@@ -58,6 +58,8 @@ class ChipResult:
     """What was made on request beside the stack: sub-stacks and their weights, maps."""
     field_fit: FieldFit | None = None
     """What this chip's stars say of what all chips share; None without a catalogue."""
+    made_from: str = ""
+    """What tells other files, settings or versions: a digest."""
 
 
 @dataclass(frozen=True, eq=False)

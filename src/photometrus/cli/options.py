@@ -13,6 +13,7 @@ from photometrus.products import parse_date
 from photometrus.selection import ALL, read_conditions, read_ramps, read_slice
 
 ANGLE = re.compile(r"(?P<number>[-+]?[0-9.]+(e[-+]?\d+)?)\s*(?P<unit>deg|d|arcsec|as|\")?", re.I)
+SCHEDULER_ADDRESS = re.compile(r"[a-z]+://[^\s/]+:\d+")
 ALL_CHIPS = ",".join(map(str, CHIPS))
 
 
@@ -179,6 +180,28 @@ def one_of(*choices: str) -> Callable[[str], str]:
     return read
 
 
+def scheduler(text: str) -> str:
+    """Where a Dask scheduler is: an address or a file."""
+    if text.endswith(".json"):
+        return str(path(text))
+    if SCHEDULER_ADDRESS.fullmatch(text) is None:
+        raise ValueError("expected tcp://host:8786, tls://host:8786 or a scheduler file, *.json")
+    return text
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Words with commas between: in order, each once."""
+    found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not found:
+        raise ValueError("expected names with commas between")
+    return found
+
+
+def bands(text: str) -> tuple[str, ...]:
+    """Bands of PRIME from ``J,H``."""
+    return tuple(band(name) for name in names(text))
+
+
 def spelled(option: Option) -> str:
     """The option as it is typed, with what stands for its value."""
     return f"-{option.name} {option.shown}".strip()
@@ -236,6 +259,14 @@ KEEP = Option(
     "WHAT", one_of("all", "final"), "run.keep", default="all",
 )  # fmt: skip
 PARALLEL = Option("parallel", "process the chips at once", key="run.parallel")
+SCHEDULER = Option(
+    "scheduler", "the same on a running Dask cluster: tcp://host:8786, or its file cluster.json",
+    "ADDRESS", scheduler, "run.scheduler",
+)  # fmt: skip
+WORKERS = Option(
+    "workers", "processes of -parallel; 0: as there are cores and memory",
+    "N", count, "run.workers", default="0",
+)  # fmt: skip
 THREADS = Option(
     "threads", "threads per chip; 0: as many as there are cores",
     "N", count, "run.threads", default="0",

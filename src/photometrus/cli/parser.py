@@ -205,7 +205,7 @@ def parse(command: Command, words: Sequence[str]) -> dict[str, Any]:
 
 
 def short_help() -> str:
-    """The overview: ten lines."""
+    """The overview: a line per command."""
     lines = ["photometrus: from a night of PRIME ramps to calibrated, stacked images"]
     lines += [f"  {name:9s} {summary}" for name, summary in overview()]
     lines.append("photometrus COMMAND -h explains; photometrus -h tells more")

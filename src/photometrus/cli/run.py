@@ -19,6 +19,7 @@ from photometrus.instrument import CHIPS
 from photometrus.products import Products, default_parent
 
 if TYPE_CHECKING:
+    from photometrus.night import NightReport
     from photometrus.pipeline import ChipResult, Observation
     from photometrus.steps import StepResult
 
@@ -74,6 +75,61 @@ def reduced(order: Order) -> tuple[int, "Observation"]:
         observation = reduce_observation(request, config, progress=progress)
     seconds = time.monotonic() - begun
     return show_observation(order.screen, request.parent, observation, seconds), observation
+
+
+def night(order: Order) -> int:
+    """All of a night."""
+    from photometrus.night import NightRequest, reduce_night
+
+    root = order.get("parent", Path())
+    request = NightRequest(
+        night=order["date"],
+        root=root,
+        chips=order.chips,
+        targets=order.get("target", ()),
+        bands=order.get("band", ()),
+        observer=order.get("observer", ""),
+        command=order.text,
+    )
+    begun = time.monotonic()
+    with order.screen.progress() as progress:
+        report = reduce_night(request, order.config(), progress=progress)
+    show_night(order.screen, report, time.monotonic() - begun)
+    if report.failed:
+        return FAILED
+    return DONE if report.complete else LOSSES
+
+
+def show_night(screen: Screen, report: "NightReport", seconds: float) -> None:
+    """The table of a night, and what is not in it."""
+    columns = ("field", "band", "chips ", "frames ", 'seeing " ', "sky ADU ", "left out ", "lost ",
+               "s ", "state", "folder")  # fmt: skip
+    rows = [
+        (
+            row["target"],
+            row["band"],
+            f"{row['chips']}/{row['chips_asked']}",
+            f"{row['frames_used']}/{row['frames']}",
+            figure(row["seeing_arcsec"], 2),
+            figure(row["sky_adu"], 0),
+            row["left_out"],
+            row["lost"],
+            figure(row["seconds"], 0),
+            row["state"],
+            row["folder"],
+        )
+        for row in report.table
+    ]
+    screen.table(f"night of {report.table.meta['night']}", columns, rows)
+    losses = []
+    for one in report.outcomes:
+        name = f"{one.target} {one.band}"
+        if one.observation is None:
+            losses.append((name, "failed", one.error))
+        else:
+            losses += [(f"{name} {what}", how, why) for what, how, why in _losses(one.observation)]
+    screen.losses(losses, "Not in the stacks")
+    screen.line(f"{seconds:.0f} s; the table: {report.path}")
 
 
 def stack(order: Order) -> int:

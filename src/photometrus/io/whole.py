@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from photometrus.errors import PhotometrusError
 def whole(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` that becomes it at the end, or vanishes on an error.
 
-    The folder is made. Raises PhotometrusError when the disk cannot be written.
+    The folder is made. Two processes that write the same file do not meet: the later one stands.
+    Raises PhotometrusError when the disk cannot be written.
     """
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part

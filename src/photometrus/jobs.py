@@ -1,0 +1,198 @@
+"""A chip as a job: what travels to where it is reduced, here or on a cluster."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from photometrus import __version__, distortion_store
+from photometrus.chip import reduce_chip
+from photometrus.cluster import Cluster, connected
+from photometrus.config import Config, RunConfig
+from photometrus.errors import ServiceError
+from photometrus.flats import Flats
+from photometrus.frame import Progress
+from photometrus.optics import FieldFit
+from photometrus.products import Products, RampId
+from photometrus.track import ChipResult
+from photometrus.workers import cores, threads
+
+Done = Callable[[ChipResult], None]
+"""Told of a chip when it is finished, in any order."""
+
+NO_MATTER = {
+    "run": ("parallel", "scheduler", "workers", "threads", "timeout_s"),
+    "input": ("archive", "ftype", "flat_dir", "distortion_dir", "cache", "downloads"),
+}
+"""Settings with another value of which the same is made of the same files."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One chip's reduction: small, so that it can travel to another machine."""
+
+    products: Products
+    ramps: list[RampId]
+    chip: int
+    config: Config
+    flats: Flats
+    find: Callable[..., Any]
+    """The reference catalogue, as `chip.reduce_chip` wants it."""
+    shared: FieldFit | None = None
+
+    def __call__(self, n_threads: int, progress: Progress) -> ChipResult:
+        """Reduce the chip."""
+        if not self.ramps:
+            return ChipResult(self.chip, error="no ramps")
+        for path in self.products.unfinished(self.chip):
+            path.unlink(missing_ok=True)  # of a run that was killed while it wrote
+        with threads(n_threads) as each:
+            return reduce_chip(
+                self.products,
+                self.ramps,
+                self.config,
+                self.flats,
+                self.find,
+                self.shared,
+                each=each,
+                progress=progress,
+            )
+
+    def made_from(self) -> str:
+        """What tells this job from one with other files, settings or version: 16 hex digits.
+
+        With `shared` it begins like that of the same job without.
+        """
+        settings = asdict(self.config.for_chip(self.chip))
+        for section, keys in NO_MATTER.items():
+            for key in keys:
+                del settings[section][key]
+        files = [self.products.ramp(ramp) for ramp in self.ramps]
+        files += [Path(settings["input"][key]) for key in ("catalog", "sky_override")]
+        flat = None
+        if self.config.run.flat_field:
+            days = self.config.for_chip(self.chip).flat.max_days_away
+            flat = self.flats.nearest(self.products.band, self.chip, days)
+        stamps = [_stamp(path) for path in [*files, *([flat] if flat else [])]]
+        own = _digest([__version__, settings, stamps])
+        return own if self.shared is None else f"{own}.{_digest(asdict(self.shared))}"
+
+    def elsewhere(self) -> "Job":
+        """The same with nothing that only this process or folder knows: for another machine."""
+        given = self.config.input
+        store = distortion_store.store_folder(given.distortion_dir)
+        placed = replace(
+            given,
+            distortion_dir=distortion_store.OFF if store is None else str(store.absolute()),
+            sky_override=_absolute(given.sky_override),
+            astrometry_net_cfg=_absolute(given.astrometry_net_cfg),
+        )
+        return replace(
+            self,
+            products=replace(self.products, root=self.products.root.absolute()),
+            config=replace(self.config, input=placed),
+            flats=replace(self.flats, folder=self.flats.folder.absolute()),
+        )
+
+    def at_home(self, result: ChipResult) -> ChipResult:
+        """A result from elsewhere with the paths as they are called here."""
+        root = self.products.root
+
+        def home(path: Path | None) -> Path | None:
+            return None if path is None else root / path.relative_to(root.absolute())
+
+        return replace(
+            result,
+            coadd=home(result.coadd),
+            weight=home(result.weight),
+            page=home(result.page),
+            extras=[root / path.relative_to(root.absolute()) for path in result.extras],
+        )
+
+
+def _absolute(text: str) -> str:
+    return str(Path(text).absolute()) if text else ""
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    """A file's name, size and time of change; zeros for what is no file, such as a survey."""
+    try:
+        state = path.stat()
+    except OSError:
+        return path.name, 0, 0
+    return path.name, state.st_size, state.st_mtime_ns
+
+
+def _digest(thing: Any) -> str:
+    text = json.dumps(thing, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Runner:
+    """Runs jobs one after the other, or on a cluster that it starts or joins when it needs it.
+
+    many : there will be more jobs than those of the first call
+    Use it in a `with`: at its end the cluster is left.
+    """
+
+    def __init__(self, config: RunConfig, *, many: bool = False) -> None:
+        self.config = config
+        self.many = many
+        self._cluster: Cluster | None = None
+        self._stack = ExitStack()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "Runner":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def at_once(self) -> bool:
+        """Whether jobs run on a cluster."""
+        return self.config.parallel or self.config.workers > 0 or bool(self.config.scheduler)
+
+    def __call__(self, jobs: Sequence[Job], progress: Progress, done: Done) -> list[ChipResult]:
+        """What became of the chips, in order; bit for bit the same wherever they were reduced."""
+        if not jobs:
+            return []
+        if self.config.scheduler or (self.at_once and (self.many or len(jobs) > 1)):
+            return self._on_cluster(jobs, progress, done)
+        results = []
+        for job in jobs:
+            results.append(job(self.config.threads or cores(), progress))
+            done(results[-1])
+        return results
+
+    def _on_cluster(self, jobs: Sequence[Job], progress: Progress, done: Done) -> list[ChipResult]:
+        def result_of(number: int, result: ChipResult | ServiceError) -> ChipResult:
+            job = jobs[number]
+            if isinstance(result, ServiceError):
+                return ChipResult(job.chip, error=str(result))
+            return job.at_home(result)
+
+        def told(number: int, result: ChipResult | ServiceError) -> None:
+            done(result_of(number, result))
+
+        results = self._ready(len(jobs)).run([job.elsewhere() for job in jobs], progress, told)
+        return [result_of(number, result) for number, result in enumerate(results)]
+
+    def _ready(self, n_jobs: int) -> Cluster:
+        """The cluster; begun at the first call."""
+        with self._lock:
+            if self._cluster is None:
+                at_most = 0 if self.many else n_jobs
+                self._cluster = self._stack.enter_context(
+                    connected(
+                        self.config.scheduler,
+                        self.config.workers,
+                        self.config.threads,
+                        at_most=at_most,
+                    )
+                )
+            return self._cluster
