@@ -1,8 +1,9 @@
 """The commands as rows: what each does, its options, a sample, what comes next."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from photometrus.cli.command import Command, needed
 from photometrus.cli.options import (
     ARCHIVE,
     ASTROMNET,
@@ -52,39 +53,9 @@ from photometrus.cli.options import (
     path,
     positive,
 )
+from photometrus.cli.photometry import AIMING, CALIBRATING, LIGHTCURVE, MAKING, PHOTOMETRY
 
 SAMPLE = "photometrus pipeline -parent ../../field1111/ -target field1111 -date 20240606 -band J"
-
-
-@dataclass(frozen=True)
-class Command:
-    """One command.
-
-    summary : for the overview; about : for its own help
-    groups : its options, under titles
-    sample : a command that works; after : what to do next
-    """
-
-    name: str
-    summary: str
-    about: str
-    groups: dict[str, tuple[Option, ...]]
-    sample: str
-    after: str = ""
-
-    @property
-    def options(self) -> list[Option]:
-        """All options in order."""
-        return [option for group in self.groups.values() for option in group]
-
-    @property
-    def runner(self) -> str:
-        """The function of `photometrus.cli.run` that does it."""
-        return self.name.replace(" ", "_")
-
-
-def _needed(*options: Option) -> tuple[Option, ...]:
-    return tuple(replace(option, needed=True) for option in options)
 
 
 PARENT = Option(
@@ -106,7 +77,7 @@ PIPELINE = Command(
     "Fetches the night log and the ramps of an observation and reduces each chip to a stack with\n"
     "a weight map. What is on disk already is not fetched again.",
     {
-        "What": (PARENT, *_needed(TARGET, DATE, BAND), CHIP),
+        "What": (PARENT, *needed(TARGET, DATE, BAND), CHIP),
         "Which frames": CHOOSING,
         "From where": (ARCHIVE, FTYPE, NO_DOWNLOAD, CATALOG, FLAT_DIR),
         "How": (ROTATOR, NO_SHIFT, ASTROMNET, NO_FF, SIGMA, SKY_OVERRIDE, ENGINE),
@@ -116,6 +87,31 @@ PIPELINE = Command(
     },
     SAMPLE,
     PIPELINE_NEXT,
+)
+_TAKEN = {option.name for option in PIPELINE.options}
+
+
+def _free(options: tuple[Option, ...]) -> tuple[Option, ...]:
+    """Those whose names mean nothing in `pipeline`."""
+    return tuple(option for option in options if option.name not in _TAKEN)
+
+
+FULL = Command(
+    "full",
+    "pipeline, then photometry of every chip",
+    "Reduces an observation and measures its stacks: all options of pipeline, and those of\n"
+    "photometry that have names of their own. A file given with -catalog serves both.",
+    {
+        **{title: group for title, group in PIPELINE.groups.items() if title != "General"},
+        "The target": AIMING,
+        "Calibration": _free(CALIBRATING),
+        "What is made of the stacks": _free(MAKING),
+        "General": COMMON,
+    },
+    "photometrus full -target GRB240825A -date 20240825 -band J -grb_ra 22:58:17.28"
+    " -grb_dec +01:01:36.3",
+    PIPELINE_NEXT,
+    room="measuring",
 )
 STACK = Command(
     "stack",
@@ -168,7 +164,7 @@ GETDATA = Command(
     "the night log and the ramps of an observation",
     "Fetches, and lists what the archive does not have in failed_downloads_list.txt.",
     {
-        "What": (*_needed(TARGET, DATE, BAND), CHIP, PARENT),
+        "What": (*needed(TARGET, DATE, BAND), CHIP, PARENT),
         "Which frames": (RAMPNUM, EXCLUDE),
         "From where": (ARCHIVE, FTYPE, OVERWRITE),
         "General": COMMON,
@@ -198,7 +194,7 @@ GENFLAT = Command(
     {
         "What": (
             Option("dir", "folder that holds C1, C2, ...", "DIR", folder, needed=True),
-            *_needed(DATE, BAND),
+            *needed(DATE, BAND),
             CHIP,
         ),
         "To where": (replace(FLAT_DIR, default="DIR/mflats", key=""),),
@@ -212,7 +208,7 @@ AUTOFLAT = Command(
     "the same, from the archive's FLAT ramps of a night",
     "Fetches the night log and its FLAT ramps of the band and makes master flats from them.",
     {
-        "What": (*_needed(DATE, BAND), CHIP),
+        "What": (*needed(DATE, BAND), CHIP),
         "From where": (
             ARCHIVE,
             Option("dir", "folder for the log and ramps", "DIR", folder, default="flats_<date>"),
@@ -450,8 +446,8 @@ SETTINGS = Command(
 COMMANDS = {
     command.name: command
     for command in (
-        PIPELINE, NIGHT, STACK, GETDATA, LOG, GENFLAT, AUTOFLAT, FLATFIELD, GENSKY, SKYSUB,
-        STACK_FRAMES, ANGLE, SHIFT, ASTROMATIC, NET, SIMULATE, SETTINGS,
+        PIPELINE, PHOTOMETRY, FULL, LIGHTCURVE, NIGHT, STACK, GETDATA, LOG, GENFLAT, AUTOFLAT,
+        FLATFIELD, GENSKY, SKYSUB, STACK_FRAMES, ANGLE, SHIFT, ASTROMATIC, NET, SIMULATE, SETTINGS,
     )
 }  # fmt: skip
 GROUPS = {"process": "steps on pixels", "astrom": "steps of astrometry"}
