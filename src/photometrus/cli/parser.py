@@ -140,10 +140,10 @@ class Parser(argparse.ArgumentParser):
 
 def build(command: Command) -> Parser:
     """The parser of one command."""
-    needed = " ".join(spelled(option) for option in command.options if option.needed)
+    needed = "".join(f"{spelled(option)} " for option in command.options if option.needed)
     parser = Parser(
         prog=f"photometrus {command.name}",
-        usage=f"photometrus {command.name} {needed} [options]",
+        usage=f"photometrus {command.name} {needed}[options]",
         description=f"{command.about}\n\n  {command.sample}",
         epilog=command.after,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
