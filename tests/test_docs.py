@@ -8,10 +8,12 @@ import tomllib
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 
 from photometrus.cli import parser
 from photometrus.cli.commands import COMMANDS
@@ -19,8 +21,20 @@ from photometrus.cli.options import COMMON
 from photometrus.config import Config
 from photometrus.frame import Bad, Coadd, FrameInfo
 from photometrus.instrument import BANDS
+from photometrus.io import results
 from photometrus.io.fitsfile import COPY_KEYWORDS, coadd_header
-from photometrus.products import Products, RampId, clean_log_name, flat_name, log_name
+from photometrus.lightcurve import COLUMNS as CURVE_COLUMNS
+from photometrus.photometry.files import STAR_COLUMNS
+from photometrus.products import (
+    Products,
+    RampId,
+    StackProducts,
+    clean_log_name,
+    flat_name,
+    log_name,
+)
+from photometrus.sighting import AtPosition, Calibration, Sighting, Target
+from photometrus.sourcetable import WORDS
 from photometrus.stages.coadd import common_grid
 from photometrus.track import ChipResult, Verdict
 from photometrus.wcs import pointing_wcs, tpv_cards
@@ -86,14 +100,17 @@ def test_every_setting_is_told_with_its_default():
         for key, default, *_ in rows(text):
             value = tomllib.loads(f"x = {default.strip('`')}")["x"]
             told[f"{section}.{key.strip('`')}"] = tuple(value) if isinstance(value, list) else value
-    real = {}
-    config = Config()
-    for section in dataclasses.fields(config):
-        part = getattr(config, section.name)
-        if dataclasses.is_dataclass(part):
-            for key in dataclasses.fields(part):
-                real[f"{section.name}.{key.name}"] = getattr(part, key.name)
-    assert told == real
+    assert told == dict(settings(Config()))
+
+
+def settings(part: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting with its default, a section's in a section too."""
+    for key in dataclasses.fields(part):
+        value = getattr(part, key.name)
+        if dataclasses.is_dataclass(value):
+            yield from settings(value, f"{where}{key.name}.")
+        elif where:
+            yield f"{where}{key.name}", value
 
 
 def test_every_setting_of_an_option_names_it():
@@ -194,6 +211,68 @@ def test_every_product_is_told():
         assert f"`{Products(Path(), band).filters}`" in text
 
 
+def photometry() -> dict[str, str]:
+    """The parts of products.md's section on photometry by their titles; "" what comes first."""
+    text = sections(read("products.md"))["Photometry"]
+    parts = re.split(r"^### (.+)$", text, flags=re.M)
+    return {"": parts[0]} | dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_every_product_of_photometry_is_told():
+    stack = "coadd.Open-J.01599131-01599173.C1"
+    products = StackProducts(Path(), stack, "J", 1, "VHS")
+    paths = [products.catalog(), products.catalog(parquet=True), products.regions, products.query]
+    paths += [products.data(1), products.data(2), products.data(1, 2), products.new_sources()]
+    paths += [products.report(), products.report().with_suffix(".json"), products.chart()]
+    paths += [products.residuals(), products.calibration_page, products.depth_page]
+    paths += [products.kept(kind) for kind in ("segments", "left", "psf")]
+    assert {path.name for path in paths} == {
+        cells[0].strip("`") for cells in rows(photometry()[""])
+    }
+
+
+def test_every_column_of_the_sources_is_told_with_its_unit():
+    text = photometry()["All sources"]
+    told = {cells[0].strip("`"): (cells[1], cells[2]) for cells in rows(text)}
+    more = {"RANK", "DISTANCE", "P_CHANCE", "REASON"}  # of new sources only
+    real = {row.name.format(b="J"): (row.unit, row.words) for row in results.COLUMNS}
+    assert told == {name: said for name, said in real.items() if name not in more}
+    assert all(f"`{name}`" in text for name in more)
+
+
+def test_every_column_of_a_target_is_told():
+    nothing = Sighting(
+        Target("GRB", 201.3, -0.5, 5.0), AtPosition(*[1.0] * 6), Table(), "limit", ""
+    )
+    calibration = Calibration("J", "AB", 0.9, "VHS", 9, 25.0, 0.001, 0.01)
+    table = results.target_table(nothing, calibration, 0.5, {})
+    text = photometry()["The target"]
+    told = set(re.findall(r"`([A-Za-z]\w+)`", text))
+    alike = {name.replace(kind, "psf") for name in table.colnames for kind in ("aper", "auto")}
+    assert set(table.colnames) - told == {
+        name for name in table.colnames if re.search(r"aper|auto|psfME_CM_|Limit_x", name)
+    }
+    assert {name for name in alike if "psf" in name} <= told
+    assert set(table.meta) - {"sentence"} <= told | {"radius_arcsec"}
+
+
+def test_every_doubt_is_told():
+    told = re.findall(r"^\| (\d+) \| (.+) \|$", photometry()["DOUBTS"], re.M)
+    assert {int(bit): words for bit, words in told} == {bit.value: w for bit, w in WORDS.items()}
+
+
+def test_every_column_of_a_light_curve_is_told():
+    told = {
+        cells[0].strip("`"): tuple(cells[1:]) for cells in rows(photometry()["The light curve"])
+    }
+    assert told == CURVE_COLUMNS
+
+
+def test_every_column_of_the_zero_point_s_stars_is_told():
+    text = photometry()["The stars of the zero point"]
+    assert set(STAR_COLUMNS) <= set(re.findall(r"\w+", text))
+
+
 def test_every_key_of_the_record_is_told():
     text = sections(read("products.md"))["run.json"]
     told = set(re.findall(r"`([a-z_]+)`", text)) | set(re.findall(r"`chips\.C1\.([a-z_]+)`", text))
@@ -250,8 +329,10 @@ def commands() -> list[str]:
 @pytest.mark.parametrize("line", commands())
 def test_commands_in_the_docs_are_right(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("prime.toml", "sky.fits"):  # files that an option wants to see
-        Path(name).touch()
+    stack = "stack/coadd.Open-J.01599131-01599329.C2.fits.fz"
+    for name in ("prime.toml", "sky.fits", "positions.csv", stack):  # files that an option wants
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("ra,dec\n344.5,1.02\n")
     words = shlex.split(line, comments=True)[1:]
     if words == ["-h"] or words == ["-version"]:
         return

@@ -25,7 +25,7 @@ from photometrus.io.results import (
 )
 from photometrus.products import StackProducts
 from photometrus.sighting import AtPosition, Calibration, Sighting, Target
-from photometrus.sourcetable import WORDS, Status
+from photometrus.sourcetable import Status
 
 INFO = StackInfo(
     name="coadd.Open-J.01599131-01599173.C3", target="field1111", band="J", chip=3,
@@ -244,15 +244,3 @@ def test_every_status_has_a_colour():
     rows = sources(4)
     assert {int(value) for value in rows["status"]} == {int(status) for status in Status}
     assert len({shape.color for shape in circles(rows, [], 0.5, "J")}) == len(Status)
-
-
-def test_the_docs_tell_of_every_column_and_doubt():
-    text = (Path(__file__).parents[1] / "docs" / "products.md").read_text(encoding="utf-8")
-    section = text.split("\n## Photometry\n")[1].split("\n## ")[0]
-    assert not [row.name for row in COLUMNS if f"`{row.name.format(b='J')}`" not in section]
-    assert not [words for doubt, words in WORDS.items() if f"{doubt.value} {words}" not in section]
-    products = StackProducts(Path(), INFO.name.replace("C3", "C1"), "J", 1, "VHS")
-    paths = [products.catalog(), products.regions, products.data(1), products.data(2)]
-    paths += [products.data(1, 2), products.chart(), products.report(), products.new_sources()]
-    paths += [products.residuals(), products.query]
-    assert not [path.name for path in paths if f"`{path.name}`" not in section]
