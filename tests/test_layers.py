@@ -1,6 +1,7 @@
 """Imports go down the floors of docs/architecture.md, and what is slow is imported late."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -118,6 +119,21 @@ def ids(path: Path) -> str:
 def test_every_room_has_its_floor():
     rooms = {name_of(path)[0] for path in MODULES if name_of(path)}
     assert rooms == set(FLOOR)
+
+
+def test_the_drawing_shows_the_floors_and_what_is_in_the_rooms():
+    text = (SRC.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawing = text.split("```")[1]
+    floors = re.split("^─+$", drawing, flags=re.M)
+    drawn = [sorted(re.findall(r"^ (\w+)/? ", floor, re.M)) for floor in floors]
+    assert drawn == [sorted(rooms) for rooms in FLOORS]
+    inside = " ".join(re.findall(r"^   (.+)$", drawing, re.M))
+    told = set(re.findall(r"\w+", inside))
+    # The shelves of io/catalogs and io/external are named, not listed.
+    files = [name for name in map(name_of, MODULES) if len(name) > 1]
+    shelves = {"catalogs", "external"}
+    assert not [name for name in files if name[1] not in shelves and name[-1] not in told]
+    assert shelves <= told
 
 
 @pytest.mark.parametrize("path", MODULES, ids=ids)
