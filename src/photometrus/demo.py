@@ -1,7 +1,7 @@
-"""``make demo``: a small four-chip night from the telescope to the stack, on this machine.
+"""``make demo``: a small four-chip night from the telescope to the transient, on this machine.
 
 Simulates a night, serves it as a web archive on loopback, and runs the real command against it, as
-a user would. Then the products, and a picture of each stack.
+a user would. Then the products, a picture of each stack, and the magnitude of a transient.
 """
 
 import json
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from photometrus.io import fitsfile
 from photometrus.plots.preview import preview
@@ -36,7 +37,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo; its exit code is 0 when all four stacks are there."""
+    """Run the demo; its exit code is 0 when all four stacks and the transient are there."""
     parser = ArgumentParser(prog="python -m photometrus.demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder (default: demo)")
     parser.add_argument("--size", type=int, default=1024, help="pixels of a chip (default: 1024)")
@@ -66,11 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             *("-date", f"{config.night:%Y%m%d}", "-band", config.band, "-archive", url),
             *("-catalog", str(night / "refcat_2mass.fits"), "-flat_dir", str(root / "mflats")),
         ]
-        tell("$ photometrus " + shlex.join(command) + "\n")
-        code = subprocess.run(
-            [sys.executable, "-m", "photometrus", *command], check=False
-        ).returncode
-    tell(f"\nexit code {code}")
+        code = run(command)
 
     heading("3. What is on disk")
     for line in tree(parent):
@@ -83,8 +80,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     tell("How good each stack is, on a page of its own:")
     for page in sorted(parent.glob("stack/qa.*.png")):
         tell(str(page))
+
+    heading("5. The transient")
+    measured = measure(parent, night)
     tell(f"\n{time.monotonic() - begun:.0f} s; everything is in {root}/")
-    return 0 if code in GOOD_CODES and len(pictures) == len(config.chips) else 1
+    stacked = code in GOOD_CODES and len(pictures) == len(config.chips)
+    return 0 if stacked and measured else 1
+
+
+def run(command: Sequence[str]) -> int:
+    """Run a command of photometrus as it is typed; its exit code."""
+    tell("$ photometrus " + shlex.join(command) + "\n")
+    code = subprocess.run([sys.executable, "-m", "photometrus", *command], check=False).returncode
+    tell(f"\nexit code {code}")
+    return code
 
 
 def tell(line: str) -> None:
@@ -130,9 +139,35 @@ def tree(root: Path, indent: str = "") -> Iterator[str]:
             yield f"{indent}  {name}{more}"
 
 
+def record_of(parent: Path) -> dict[str, Any]:
+    """What the run noted."""
+    record: dict[str, Any] = json.loads((parent / "run.json").read_text(encoding="utf-8"))
+    return record
+
+
+def measure(parent: Path, night: Path) -> bool:
+    """Measure the first chip's transient; whether it was measured, and is on a finding chart."""
+    record = record_of(parent)
+    chip, result = next(iter(record["chips"].items()))
+    if result["coadd"] is None:
+        return False
+    truth = json.loads((night / "truth" / "meta.json").read_text(encoding="utf-8"))["transient"]
+    command = [
+        *("photometry", "-filepath", str(parent / result["coadd"]), "-magsys", "Vega"),
+        *("-catalog", str(night / "refcat_deep.fits"), "-grb_name", "transient"),
+        *("-grb_ra", f"{truth['ra']:.6f}", "-grb_dec", f"{truth['dec']:.6f}"),
+    ]
+    code = run(command)
+    tell(f"what went in on {chip}: {record['band']} = {truth['mag']:.2f} (Vega)")
+    charts = sorted(parent.glob("stack/transient_*_Chart_*.png"))
+    for chart in charts:
+        tell(f"its finding chart: {chart}")
+    return code == 0 and bool(charts)
+
+
 def draw(parent: Path, out: Path) -> list[Path]:
     """A picture of each stack that the run's record names."""
-    record = json.loads((parent / "run.json").read_text(encoding="utf-8"))
+    record = record_of(parent)
     pictures = []
     for chip, result in record["chips"].items():
         if result["coadd"] is None:
