@@ -35,7 +35,7 @@ class Photometry:
     """What came of a stack's photometry.
 
     sources : all, with the columns of `sourcetable` and magnitudes when there is a zero point
-    limit_5sigma, limit_3sigma : of a star in PSF photometry, median over the stack, magnitudes of
+    limit_5sigma, limit_3sigma : of a star in PSF photometry, see `faint.usual_error`, magnitudes of
         `system`; limit50 : where half of injected stars are recovered; NaN when unknown
     made : the files
     """

@@ -126,7 +126,7 @@ def measure_noise(found: Detections, config: NoiseConfig = NoiseConfig()) -> Noi
     if np.isnan(factors[0]):
         raise UsageError(
             f"{found.stack.info.name}: {places[0]} empty places to measure the noise, need"
-            f" {MIN_PLACES}; mask less: raise photometry empty.mask_sigma"
+            f" {MIN_PLACES}; mask less: raise detection.empty.mask_sigma"
         )
     last = factors[np.isfinite(factors)][-1]
     return replace(
