@@ -34,8 +34,8 @@ OPTIONS = {
     " no_shift engine catalog flat_dir keep parallel config rampnum exclude include header_filter"
     " increm alt num exptime_map depth_map",
     "photometry": "filepath stackpath band survey catalog crop sigma mag_low mag_high grb_ra"
-    " grb_dec grb_radius grb_coordlist grb_name grb_only exp_query exp_query_only no_plots plots_only keep"
-    " magsys t0 det_cut",
+    " grb_dec grb_radius grb_coordlist grb_name grb_only exp_query exp_query_only no_plots"
+    " plots_only keep magsys t0 det_cut",
     "full": "parent target date band chip survey crop mag_low mag_high grb_ra grb_dec grb_radius"
     " grb_coordlist grb_name grb_only exp_query exp_query_only no_plots plots_only magsys t0",
     "lightcurve": "path grb_ra grb_dec survey catalog magsys t0",
