@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from datetime import date
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,6 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from photometrus import __version__, cli
-from photometrus.chip import ChipResult, Verdict
 from photometrus.cli import main, parser, run
 from photometrus.cli.commands import COMMANDS, SAMPLE
 from photometrus.cli.options import angle, chips, overrides
@@ -23,6 +23,7 @@ from photometrus.errors import UsageError
 from photometrus.pipeline import Observation
 from photometrus.simulate.config import SimulateConfig
 from photometrus.simulate.night import simulate_night
+from photometrus.track import ChipResult, Verdict
 
 OPTIONS = {
     # The commands and options that users were promised.
@@ -32,6 +33,12 @@ OPTIONS = {
     "stack": "parent chip band sigma rot_val no_FF sky_override compress no_compress net_refine"
     " no_shift engine catalog flat_dir keep parallel config rampnum exclude include header_filter"
     " increm alt num exptime_map depth_map",
+    "photometry": "filepath stackpath band survey catalog crop sigma mag_low mag_high grb_ra"
+    " grb_dec grb_radius grb_coordlist grb_name grb_only exp_query exp_query_only no_plots"
+    " plots_only keep magsys t0 det_cut",
+    "full": "parent target date band chip survey crop mag_low mag_high grb_ra grb_dec grb_radius"
+    " grb_coordlist grb_name grb_only exp_query exp_query_only no_plots plots_only magsys t0",
+    "lightcurve": "path grb_ra grb_dec survey catalog magsys t0",
     "night": "date target band observer chip parent scheduler workers parallel keep archive",
     "getdata": "date target band chip parent archive ftype overwrite rampnum exclude",
     "log": "date target archive",
@@ -78,14 +85,15 @@ def test_the_promised_options_are_there(name):
 def test_every_command_has_a_runner_and_a_help(capsys):
     assert set(OPTIONS) == set(COMMANDS)
     for name, command in COMMANDS.items():
-        assert callable(getattr(run, command.runner))
+        room = import_module(f"photometrus.cli.{command.room}")
+        assert callable(getattr(room, command.runner))
         assert main([*name.split(), "-h"]) == 0
         text = capsys.readouterr().out
         assert command.sample in text
         for option in command.options:
             assert f"-{option.name}" in text
-        # 96 columns, but for the last lines, which may be commands to copy
-        body = text.removesuffix(command.after + "\n")
+        # 96 columns, but for commands to copy: the sample and what the last lines say
+        body = text.removesuffix(command.after + "\n").replace(command.sample, "")
         assert max(map(len, body.splitlines())) <= 100
 
 
@@ -98,7 +106,8 @@ def test_one_dash_or_two(name):
         "distortion": "template", "rotoff": "junk", "layout": "sftp", "seeing": "1,2",
         "pointing_error": "1,2", "ftype": "raw", "config": __file__, "sky_override": __file__,
         "exclude": "01599152", "include": "all", "header_filter": "AIRMASS:<1.5",
-        "scheduler": "tcp://a:8786",
+        "scheduler": "tcp://a:8786", "t0": "2024-06-06T16:02:11", "magsys": "Vega",
+        "filepath": __file__, "grb_coordlist": "[(1,2)]",
     }  # fmt: skip
     command = COMMANDS[name]
     needed = [

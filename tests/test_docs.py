@@ -113,6 +113,14 @@ def settings(part: Any, where: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{where}{key.name}", value
 
 
+def test_every_section_is_read_by_somebody():
+    sources = (ROOT / "src/photometrus").rglob("*.py")
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    used = set(re.findall(r"\b(?:config|own|settings)\.(\w+)\b", text))
+    sections = {key.split(".")[0] for key, _ in settings(Config())}
+    assert sections <= used, sorted(sections - used)
+
+
 def test_every_setting_of_an_option_names_it():
     told = {}
     for title, text in sections(read("config.md")).items():

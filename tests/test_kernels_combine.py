@@ -3,16 +3,8 @@
 import numpy as np
 import pytest
 
-from photometrus.kernels.combine import (
-    clipped_average,
-    clipped_mean,
-    clipped_median,
-    middles,
-    shrink,
-    undo_share,
-    vote,
-    weighted_median,
-)
+from photometrus.kernels.combine import clipped_average, clipped_median, shrink, undo_share, vote
+from photometrus.kernels.weighted import clipped_mean, middles, weighted_median
 from synth import read_only, untouched
 
 

@@ -5,11 +5,12 @@ pixels. A worker that is lost costs its job another try.
 """
 
 import logging
+import signal
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -199,10 +200,16 @@ def _local(stack: ExitStack, n_workers: int, n_threads: int) -> Cluster:
         )
     )
     client = stack.enter_context(Client(cluster, set_as_default=False))
+    client.register_worker_callbacks(setup=_leave_interrupts_to_us)
     _listen_for_losses(stack, client)
     each = n_threads or max(1, cores() // n_workers)
     # One job per worker: one that only waits for its turn is not blamed for a worker's death.
     return Cluster(client, n_workers, each, threading.BoundedSemaphore(n_workers))
+
+
+def _leave_interrupts_to_us() -> None:
+    """On a local worker: Ctrl-C reaches all processes of a terminal, and one must act on it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 LOCAL_SETTINGS = {
@@ -294,7 +301,8 @@ class _Listener:
             name, level, text = message["log"]
             logging.getLogger(name).log(level, "%s", text)
         else:
-            self.progress(*message["progress"])
+            with suppress(CancelledError):  # who listens has stopped; the jobs are called back
+                self.progress(*message["progress"])
 
 
 def _listen_for_losses(stack: ExitStack, client: Any) -> None:

@@ -27,6 +27,8 @@ OTHER_WORDS = {
     "exposure_map": "exptime_map",
 }  # fmt: skip
 """What else people call an option."""
+BESIDE = ("process", "astrom", "simulate", "config")
+"""Commands that are for single steps, for trying out, for settings."""
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 the command was wrong, 3 done with losses (in a table)"
 )
@@ -140,10 +142,10 @@ class Parser(argparse.ArgumentParser):
 
 def build(command: Command) -> Parser:
     """The parser of one command."""
-    needed = "".join(f"{spelled(option)} " for option in command.options if option.needed)
+    needed = " ".join(spelled(option) for option in command.options if option.needed)
     parser = Parser(
         prog=f"photometrus {command.name}",
-        usage=f"photometrus {command.name} {needed}[options]",
+        usage=" ".join(filter(None, ("photometrus", command.name, needed, "[options]"))),
         description=f"{command.about}\n\n  {command.sample}",
         epilog=command.after,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
@@ -205,9 +207,10 @@ def parse(command: Command, words: Sequence[str]) -> dict[str, Any]:
 
 
 def short_help() -> str:
-    """The overview: a line per command."""
-    lines = ["photometrus: from a night of PRIME ramps to calibrated, stacked images"]
-    lines += [f"  {name:9s} {summary}" for name, summary in overview()]
+    """The overview: a line for each command that most people need, one for the rest."""
+    lines = ["photometrus: from a night of PRIME ramps to stacks, magnitudes and limits"]
+    lines += [f"  {name:10s} {words}" for name, words in overview() if name not in BESIDE]
+    lines.append(f"  {'also':10s} {', '.join(name for name, _ in overview() if name in BESIDE)}")
     lines.append("photometrus COMMAND -h explains; photometrus -h tells more")
     return "\n".join(lines) + "\n"
 

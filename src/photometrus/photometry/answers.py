@@ -59,7 +59,12 @@ def at_position(target: Target, measured: Measures, zero: Zero, config: Config) 
 
 
 def judged(
-    measured: Measures, zero: Zero, info: StackInfo, scale_arcsec: float, halves: Table | None
+    measured: Measures,
+    zero: Zero,
+    info: StackInfo,
+    scale_arcsec: float,
+    halves: Table | None,
+    config: Config,
 ) -> Table:
     """The sources with what the catalogue says of each, and what speaks against it."""
     stars = zero.stars_in_system()
@@ -71,9 +76,15 @@ def judged(
         zero_point_err=zero.psf.err,
         depth_mag=float(stars.meta.get("depth", math.nan)) + zero.psf.offset(zero.system),
         epoch_yr=float(epoch),
+        config=config.counterparts,
     )
     known["doubts"] = find_doubts(
-        known, stars, scale_arcsec=scale_arcsec, n_frames=info.n_frames, halves=halves
+        known,
+        stars,
+        scale_arcsec=scale_arcsec,
+        n_frames=info.n_frames,
+        halves=halves,
+        config=config.doubts,
     )
     return known
 

@@ -26,6 +26,7 @@ from photometrus.photometry_evidence import (
 from photometrus.plots.finding_chart import draw_finding_chart
 from photometrus.plots.photometry.pages import draw_calibration, draw_depth
 from photometrus.products import StackProducts
+from photometrus.report import magnitude_words
 from photometrus.sighting import Sighting, Target
 from photometrus.stages.completeness import Completeness
 from photometrus.wcs import sky_to_pixel
@@ -199,6 +200,7 @@ def draw_charts(
         if sighting.verdict == "not covered":
             continue
         paths.append(products.chart(k if many else 0))
+        brief = zero.brief(*pixel(measured.stack.wcs, sighting.target))
         draw_finding_chart(
             paths[-1],
             measured.stack.data,
@@ -206,6 +208,6 @@ def draw_charts(
             sighting,
             sources=result.sources,
             stars=zero.stars,
-            title=sighting.sentence,
+            title=magnitude_words(sighting, brief),
         )
     return paths

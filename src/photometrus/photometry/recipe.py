@@ -147,7 +147,7 @@ class StackRun:
                     " photometrus stack -alt"
                 )
         info = self.stack.info
-        sources = answers.judged(measured, zero, info, self.scale_arcsec, halves)
+        sources = answers.judged(measured, zero, info, self.scale_arcsec, halves, self.config)
         sightings, found = [], []
         for target in self.request.targets:
             sightings.append(answers.answer(target, sources, measured, zero, self.config))

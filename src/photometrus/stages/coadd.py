@@ -12,8 +12,8 @@ from photometrus.errors import TooFewFrames
 from photometrus.frame import Bad, Coadd, Flags, Image
 from photometrus.instrument import PIXEL_SCALE_ARCSEC
 from photometrus.kernels.blocks import block_losses
-from photometrus.kernels.combine import clipped_mean, middles, weighted_median
 from photometrus.kernels.resample import fill_bad, lanczos_rows, lanczos_table, pixel_scatter
+from photometrus.kernels.weighted import clipped_mean, middles, weighted_median
 from photometrus.wcs import from_plane, pixel_to_sky, sky_to_pixel, to_plane, unit_vectors
 from photometrus.workers import Each
 

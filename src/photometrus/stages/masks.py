@@ -12,9 +12,9 @@ from scipy import ndimage
 
 from photometrus.frame import Flags, Image
 from photometrus.kernels.artifacts import expected_rows
-from photometrus.kernels.combine import clipped_mean, middles
 from photometrus.kernels.mesh import add_mesh_rows, cell_modes
 from photometrus.kernels.resample import project_rows, shrink_rows
+from photometrus.kernels.weighted import clipped_mean, middles
 from photometrus.stages.background import smooth_mesh
 from photometrus.stages.coadd import CoaddConfig, Grid, Layer, common_grid, pixel_map
 from photometrus.wcs import pixel_to_sky, sky_to_pixel

@@ -1,0 +1,170 @@
+"""How fast, beside the usual tools: `make bench`.
+
+    python benchmarks/bench.py [--ramps 9 20 60] [--repeat 3] [--work DIR] [--write]
+
+Simulates a full-size chip, times each kernel beside the tool that people use for it (`beside`),
+then the whole chip against the number of ramps (`chip`), and prints ratios with the machine and
+the versions. With --write the tables and a plot go into docs/performance.md. About ten minutes.
+"""
+
+import argparse
+import re
+import statistics
+import sys
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+import beside
+import chip
+from helpers import machine
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "performance.md"
+LIMITS_S = {"final": {9: 10.0, 20: 18.0, 60: 45.0}, "all": {9: 16.0}}
+"""What is asked of a machine of two cores."""
+
+
+def kernels(work: Path, night: Path) -> list[beside.Pair]:
+    """Every comparison, on the frames of one reduction."""
+    parent = work / "reduction"
+    chip.run(night, work, 9, "all")
+    flat = sorted((parent / "C1_FF").glob("*.flat.fits"))
+    subtracted = sorted((parent / "C1_sub").glob("*.sky.flat.fits"))
+    stack = next((parent / "stack").glob("coadd.*.fits.fz"))
+    pairs = []
+    with beside.scratch() as name:
+        scratch = Path(name)
+        pairs += beside.sky_stack(flat)
+        pairs += beside.stacking(subtracted, scratch)
+        pairs += beside.finding(subtracted[0], scratch)
+        pairs += beside.resampling(subtracted[0])
+    pairs += beside.photometry(stack, night / "refcat_2mass.fits")
+    pairs += beside.whole_chip(parent, night / "refcat_2mass.fits", work / "flats")
+    return pairs
+
+
+def whole(work: Path, night: Path, ramps: list[int], repeat: int) -> list[dict]:
+    """Seconds and peak memory of a chip against the number of ramps and what is kept."""
+    rows = []
+    for keep in ("final", "all"):
+        for n in ramps if keep == "final" else ramps[:1]:
+            runs = [chip.run(night, work, n, keep) for _ in range(repeat)]
+            rows.append(
+                {
+                    "ramps": n,
+                    "keep": keep,
+                    "seconds": statistics.median(one["seconds"] for one in runs),
+                    "peak_gb": max(one["peak_gb"] for one in runs),
+                    "limit_s": LIMITS_S[keep].get(n),
+                }
+            )
+    return rows
+
+
+def table(columns: list[str], rows: list[list[str]]) -> str:
+    """A table of Markdown."""
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
+
+
+def kernel_table(pairs: list[beside.Pair]) -> str:
+    """The comparisons."""
+    rows = [
+        [
+            one.what,
+            one.tool,
+            f"{one.tool_s:.2f}",
+            f"{one.ours_s:.2f}",
+            f"{one.ratio:.1f}",
+            f"{one.wanted:g}" if one.wanted else "",
+        ]
+        for one in pairs
+    ]
+    return table(["what", "tool", "tool, s", "photometrus, s", "ratio", "wanted"], rows)
+
+
+def chip_table(rows: list[dict]) -> str:
+    """The whole chip."""
+    cells = [
+        [
+            str(one["ramps"]),
+            one["keep"],
+            f"{one['seconds']:.1f}",
+            f"{one['limit_s']:g}" if one["limit_s"] else "",
+            f"{one['peak_gb']:.2f}",
+        ]
+        for one in rows
+    ]
+    return table(["ramps", "-keep", "s", "wanted, s", "peak, GB"], cells)
+
+
+def plot(rows: list[dict], path: Path) -> None:
+    """Time and memory against ramps."""
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), constrained_layout=True)
+    final = [one for one in rows if one["keep"] == "final"]
+    ramps = [one["ramps"] for one in final]
+    axes[0].plot(ramps, [one["seconds"] for one in final], "o-")
+    axes[0].set_ylabel("one chip, s")
+    axes[1].plot(ramps, [one["peak_gb"] for one in final], "o-", color="C1")
+    axes[1].set_ylabel("peak memory, GB")
+    for one in axes:
+        one.set_xlabel("ramps")
+        one.set_ylim(0)
+        one.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def tools() -> str:
+    """The versions of the tools beside."""
+    names = ("astropy", "photutils", "reproject", "ccdproc")
+    found = []
+    for name in names:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} not installed")
+    return ", ".join(found)
+
+
+def put(text: str, name: str, body: str) -> str:
+    """`text` with `body` between the markers of a name."""
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
+    return pattern.sub(lambda found: f"{found[1]}{body}\n{found[2]}", text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ramps", type=int, nargs="+", default=[9, 20, 60])
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--write", action="store_true", help="into docs/performance.md")
+    given = parser.parse_args()
+    temporary = None if given.work else tempfile.TemporaryDirectory(prefix="photometrus-bench-")
+    work = given.work or Path(temporary.name)
+    work.mkdir(parents=True, exist_ok=True)
+    where = f"{machine()}; {tools()}"
+    print(where)
+    night = chip.prepare(work, max(given.ramps), "sparse")
+    chip.flat_store(night, work)
+    rows = whole(work, night, given.ramps, given.repeat)
+    print(chip_table(rows))
+    pairs = kernels(work, night)
+    print(kernel_table(pairs))
+    if given.write:
+        text = PAGE.read_text(encoding="utf-8")
+        text = put(text, "chip", f"{where}\n\n{chip_table(rows)}")
+        text = put(text, "kernels", kernel_table(pairs))
+        PAGE.write_text(text, encoding="utf-8")
+        plot(rows, PAGE.with_name("performance.png"))
+    missed = [one for one in rows if one["limit_s"] and one["seconds"] > one["limit_s"]]
+    missed += [one for one in pairs if one.wanted and one.ratio < one.wanted]
+    print(f"{len(missed)} of what is wanted is missed")
+    return 3 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

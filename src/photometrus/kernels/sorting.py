@@ -1,0 +1,65 @@
+"""Sort the values of pixels: of one, or of many neighbours at once."""
+
+import numpy as np
+from numba import njit
+
+CHUNK = 256
+"""Neighbouring pixels that are combined at once: their values stay in the cache."""
+
+
+@njit(nogil=True, cache=True)
+def sort(values, n):
+    """Insertion sort of values[:n] in place: the fastest for a few tens of nearly sorted values."""
+    for i in range(1, n):
+        v = values[i]
+        j = i - 1
+        while j >= 0 and values[j] > v:
+            values[j + 1] = values[j]
+            j -= 1
+        values[j + 1] = v
+
+
+@njit(nogil=True, cache=True)
+def middle_of(values, lo, hi):
+    """Median of sorted values[lo:hi]."""
+    n = hi - lo
+    half = lo + n // 2
+    if n % 2:
+        return values[half]
+    return np.float32(0.5) * (values[half - 1] + values[half])
+
+
+@njit(nogil=True, cache=True)
+def sort_columns(rows, n):
+    """Sort each column of rows[:n] in place: float32 (at least n, CHUNK), without NaN.
+
+    Batcher's merge exchange (Knuth 5.2.2 M): what is exchanged does not depend on the values, so
+    that many columns are sorted at once.
+    """
+    top = 1
+    while top < n:
+        top *= 2
+    p = top // 2
+    while p > 0:
+        q, r, d = top // 2, 0, p
+        while True:
+            for i in range(n - d):
+                if i & p == r:
+                    a, b = rows[i], rows[i + d]
+                    for x in range(CHUNK):
+                        low = a[x] if a[x] < b[x] else b[x]
+                        high = b[x] if a[x] < b[x] else a[x]
+                        a[x] = low
+                        b[x] = high
+            if q == p:
+                break
+            d = q - p
+            q //= 2
+            r = p
+        p //= 2
+
+
+@njit(nogil=True, cache=True, inline="always")
+def mean_of_two(a, b):
+    """Of float32 numbers, in float32."""
+    return np.float32(0.5) * (a + b)
