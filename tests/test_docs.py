@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import html
 import re
 import shlex
 import tomllib
@@ -76,12 +77,13 @@ def test_every_command_has_its_section_and_no_other():
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_in_its_command_section(name):
     told = {}
-    for option, value, without, _ in rows(sections(read("commands.md"))[name]):
-        told[option.strip("`-")] = (value.strip("`"), without.strip("`"))
+    for option, value, without, words in rows(sections(read("commands.md"))[name]):
+        told[option.strip("`-")] = (value.strip("`"), without.strip("`"), html.unescape(words))
     real = {}
     for option in COMMANDS[name].options:
         if option.name not in GENERAL:
-            real[option.name] = (option.shown, "needed" if option.needed else option.default)
+            without = "needed" if option.needed else option.default
+            real[option.name] = (option.shown, without, option.words)
     assert told == real
 
 
