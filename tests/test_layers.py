@@ -16,7 +16,7 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["cli"],
     ["pipeline", "steps", "simulate"],
     ["chip", "photometry"],
-    ["astromatic", "distortion_store", "flats", "ladder", "netrefine", "plots"],
+    ["astromatic", "distortion_store", "flats", "htmlreport", "ladder", "netrefine", "plots"],
     ["photometry_evidence"],
     ["evidence", "intermediate", "stackfiles"],
     ["config", "report", "track"],

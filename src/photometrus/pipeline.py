@@ -25,6 +25,7 @@ from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, ServiceError, UsageError
 from photometrus.flats import Flats, prepare, store_folder
 from photometrus.frame import Progress, no_progress
+from photometrus.htmlreport.page import write_report
 from photometrus.instrument import CHIPS_FIELD_RADIUS_DEG, band_named, night_of
 from photometrus.io import fitsfile
 from photometrus.io.archive import fetch_log, open_archive
@@ -244,6 +245,11 @@ def _reduce(
     chips = [_with_left_out(chip, choice) for chip in chips]
     observation = Observation(chips, products.run_record, missing, choice.notes)
     _write_record(observation, products, night, command, started)
+    if config.run.pages:
+        try:
+            write_report(products.root)
+        except PhotometrusError as error:
+            log.warning("no report.html: %s", error)
     return observation
 
 
