@@ -1,4 +1,4 @@
-"""A stack on disk with all that stands beside it, of a known sky, and the catalogue of its stars."""
+"""A stack on disk with all that stands beside it, of a known sky, and its stars' catalogue."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,26 +1,21 @@
 """The recipe of an observation: the night log, the ramps, the flats, every chip, the record."""
 
-import contextlib
 import json
 import logging
 import math
-import multiprocessing
 import platform
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
-from queue import Empty
 from typing import Any
 
 from astropy.table import Table
 
 from photometrus import __version__, astromatic
 from photometrus import config as configuration
-from photometrus.chip import reduce_chip
 from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, ServiceError, UsageError
 from photometrus.flats import Flats, prepare, store_folder
@@ -29,12 +24,14 @@ from photometrus.htmlreport.page import write_report
 from photometrus.instrument import CHIPS_FIELD_RADIUS_DEG, band_named, night_of
 from photometrus.io import fitsfile
 from photometrus.io.archive import fetch_log, open_archive
-from photometrus.io.catalogs import reference
+from photometrus.io.catalogs import default_cache, reference
 from photometrus.io.download import Downloads, counted, download, write_failed
 from photometrus.io.nightlog import read_log, select
 from photometrus.io.whole import make_folder, whole
+from photometrus.jobs import Job, Runner
 from photometrus.optics import FieldFit, combined
 from photometrus.products import Products, RampId
+from photometrus.resume import finished, recorded_chips
 from photometrus.selection import Choice, choose
 from photometrus.stackfiles import check_extras
 from photometrus.track import ChipResult, Verdict
@@ -63,6 +60,24 @@ class Request:
     parent: Path
     download: bool = True
     command: str = ""
+    ramps: tuple[RampId, ...] = ()
+    """Those of chip 1, when the night log in `parent` was read already."""
+    resume: bool = False
+    """Whether a chip that was made of the same files with the same settings stands."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is on disk to make an observation of."""
+
+    products: Products
+    choice: Choice
+    night: date
+    missing: list[tuple[str, str]] = field(default_factory=list)
+    command: str = ""
+    resume: bool = False
+    distortions: str = ""
+    """The store of distortions to use, in place of the one of the settings."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,8 @@ class Observation:
     missing: list[tuple[str, str]] = field(default_factory=list)
     """Ramps that the archive did not give: (name, reason)."""
     notes: list[str] = field(default_factory=list)
+    unchanged: tuple[int, ...] = ()
+    """Chips that an earlier run made, of the same files with the same settings."""
 
     @property
     def complete(self) -> bool:
@@ -94,6 +111,14 @@ def reduce_observation(
     Raises PhotometrusError for what stops everything (no log, no such target, no archive); what
     stops a chip or a frame is in the result.
     """
+    return reduce_material(gather(request, config, progress), config, progress=progress)
+
+
+def gather(request: Request, config: Config, progress: Progress = no_progress) -> Material:
+    """The ramps and flats of an observation on disk, downloaded unless told not to.
+
+    Raises PhotometrusError for what stops everything.
+    """
     band_named(request.band)
     check_extras(config)
     products = Products(request.parent, request.band)
@@ -112,7 +137,7 @@ def reduce_observation(
         if not any(ramps.values()):
             raise MissingInput(f"{request.parent}: no ramps in C1 ... C4; leave out -no_download")
         choice = _chosen(ramps, config)
-    return _reduce(products, choice, request.night, config, missing, request.command, progress)
+    return Material(products, choice, request.night, missing, request.command, request.resume)
 
 
 def _chosen(ramps: dict[int, list[RampId]], config: Config) -> Choice:
@@ -133,8 +158,10 @@ def fetch(
             "`photometrus getdata` to download them"
         )
     with open_archive(config.input.archive or None) as archive:
-        path = fetch_log(archive, request.night, products.root)
-        on_first = select(read_log(path), request.target, request.band)
+        on_first: Sequence[RampId] = request.ramps
+        if not on_first:
+            path = fetch_log(archive, request.night, products.root)
+            on_first = select(read_log(path), request.target, request.band)
         ramps = {chip: [ramp.on_chip(chip) for ramp in on_first] for chip in request.chips}
         choice = _chosen(ramps, config)
         wanted = [ramp for chip in request.chips for ramp in choice.ramps[chip]]
@@ -183,7 +210,8 @@ def reduce_folder(
         folders = ", ".join(str(products.ramps(chip)) for chip in chips)
         raise MissingInput(f"no *.ramp.fits in {folders}; use `photometrus getdata` first")
     choice = _chosen(ramps, config)
-    return _reduce(products, choice, _night_of(products, ramps), config, [], command, progress)
+    material = Material(products, choice, _night_of(products, ramps), command=command)
+    return reduce_material(material, config, progress=progress)
 
 
 def _night_of(products: Products, ramps: dict[int, list[RampId]]) -> date:
@@ -206,45 +234,69 @@ def _first_header(products: Products, ramps: dict[int, list[RampId]]) -> tuple[A
     raise MissingInput(f"{products.root}: none of the ramps can be read")
 
 
-def _reduce(
-    products: Products,
-    choice: Choice,
-    night: date,
+def reduce_material(
+    material: Material,
     config: Config,
-    missing: list[tuple[str, str]],
-    command: str,
-    progress: Progress,
+    *,
+    run: Runner | None = None,
+    progress: Progress = no_progress,
 ) -> Observation:
-    """Every chip, one after the other or at once; then the record."""
+    """Every chip, one after the other or at once; and the record, which grows with each chip.
+
+    run : where the chips are reduced; None: as the settings say
+    """
     if config.run.engine == "astromatic":
         astromatic.check_programs()
     started = datetime.now(UTC)
-    ramps = choice.ramps
+    products, choice = material.products, material.choice
+    for path in products.unfinished():
+        path.unlink(missing_ok=True)
     _write_text(products.config, configuration.dump(config))
-    flats = Flats(store_folder(config.input.flat_dir), night)
-    find = partial(
-        reference_stars,
-        source=config.input.catalog,
-        band=products.band,
-        cache=config.input.cache,
-    )
-    find = partial(find, unavailable=_ask_once(find, products, ramps))
-    jobs = [_Job(products, ramps[chip], chip, config, flats, find) for chip in sorted(ramps)]
-    chips = _run(jobs, config, progress)
-    shared = shared_field(chips, config)
-    if shared is not None:
-        weak = [k for k, chip in enumerate(chips) if _is_weak(chip, config)]
-        again = _run([replace(jobs[k], shared=shared) for k in weak], config, progress)
-        for k, result in zip(weak, again, strict=True):
-            if result.error:
-                # Nothing of the second try was written: the first one stands.
-                log.warning("C%d: %s; its own solution is kept", result.chip, result.error)
-            else:
-                # What its own stars said stands: the second fit is relative to what chips share.
-                chips[k] = replace(result, field_fit=chips[k].field_fit)
-    chips = [_with_left_out(chip, choice) for chip in chips]
-    observation = Observation(chips, products.run_record, missing, choice.notes)
-    _write_record(observation, products, night, command, started)
+    jobs = _jobs(material, config)
+    chips = _unchanged(jobs, products) if material.resume else {}
+    fresh: set[int] = set()
+
+    def record() -> Observation:
+        results = [_with_left_out(chips[chip], choice) for chip in sorted(chips)]
+        observation = Observation(
+            results,
+            products.run_record,
+            material.missing,
+            choice.notes,
+            tuple(sorted(set(chips) - fresh)),
+        )
+        _write_record(observation, products, material.night, material.command, started)
+        return observation
+
+    def done(result: ChipResult) -> None:
+        fresh.add(result.chip)
+        chips[result.chip] = replace(result, made_from=jobs[result.chip].made_from())
+        record()
+
+    def again(result: ChipResult) -> None:
+        fresh.add(result.chip)
+        first, job = chips[result.chip], stiff[result.chip]
+        if result.error:
+            # Nothing of the second try was written: the first one stands.
+            log.warning("C%d: %s; its own solution is kept", result.chip, result.error)
+            result = first
+        # What its own stars said stands: the second fit is relative to what chips share.
+        chips[result.chip] = replace(result, field_fit=first.field_fit, made_from=job.made_from())
+        record()
+
+    with nullcontext(run) if run is not None else Runner(config.run) as runner:
+        todo = [job for chip, job in jobs.items() if chip not in chips]
+        todo = _knowing(todo, products, choice.ramps)
+        runner(todo, progress, done)
+        shared = shared_field(list(chips.values()), config)
+        stiff = {
+            chip: replace(jobs[chip], shared=shared)
+            for chip, result in chips.items()
+            if shared is not None and _is_weak(result, config)
+        }
+        todo = [job for chip, job in stiff.items() if chips[chip].made_from != job.made_from()]
+        runner(_knowing(todo, products, choice.ramps), progress, again)
+    observation = record()
     if config.run.pages:
         try:
             write_report(products.root)
@@ -253,15 +305,49 @@ def _reduce(
     return observation
 
 
+def _jobs(material: Material, config: Config) -> dict[int, Job]:
+    """A job for each chip, by its number."""
+    products = material.products
+    if material.distortions:
+        given = replace(config.input, distortion_dir=material.distortions)
+        config = replace(config, input=given)
+    flats = Flats(store_folder(config.input.flat_dir), material.night)
+    source, cache = config.input.catalog, config.input.cache
+    find = partial(
+        reference_stars,
+        source=str(Path(source).absolute()) if Path(source).is_file() else source,
+        band=products.band,
+        cache=str(Path(cache or default_cache()).absolute()),
+    )
+    ramps = material.choice.ramps
+    return {chip: Job(products, ramps[chip], chip, config, flats, find) for chip in sorted(ramps)}
+
+
+def _unchanged(jobs: dict[int, Job], products: Products) -> dict[int, ChipResult]:
+    """The chips that an earlier run made of the same files with the same settings."""
+    return {
+        chip: result
+        for chip, result in finished(products).items()
+        if chip in jobs and result.made_from.partition(".")[0] == jobs[chip].made_from()
+    }
+
+
+def _knowing(jobs: list[Job], products: Products, ramps: dict[int, list[RampId]]) -> list[Job]:
+    """The jobs, told whether the services of reference catalogues answer."""
+    if not jobs:
+        return []
+    unavailable = _ask_once(jobs[0].find, products, ramps)
+    return [replace(job, find=partial(job.find, unavailable=unavailable)) for job in jobs]
+
+
 def _with_left_out(chip: ChipResult, choice: Choice) -> ChipResult:
     """The result with a verdict also on the ramps that the user left out."""
-    verdicts = [
-        Verdict(str(ramp), used=False, reason=reason)
+    verdicts = {
+        str(ramp): Verdict(str(ramp), used=False, reason=reason)
         for ramp, reason in choice.left_out.items()
         if ramp.chip == chip.chip
-    ]
-    both = sorted([*chip.verdicts, *verdicts], key=lambda verdict: verdict.frame)
-    return replace(chip, verdicts=both)
+    } | {verdict.frame: verdict for verdict in chip.verdicts}
+    return replace(chip, verdicts=[verdicts[name] for name in sorted(verdicts)])
 
 
 def _ask_once(find: Any, products: Products, ramps: dict[int, list[RampId]]) -> str:
@@ -297,34 +383,6 @@ def reference_stars(
     return reference(source, axis, radius, band, cache=Path(cache) if cache else None)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One chip's reduction: small, so that it can travel to another process."""
-
-    products: Products
-    ramps: list[RampId]
-    chip: int
-    config: Config
-    flats: Flats
-    find: Any
-    shared: FieldFit | None = None
-
-    def __call__(self, n_threads: int, progress: Progress) -> ChipResult:
-        if not self.ramps:
-            return ChipResult(self.chip, error="no ramps")
-        with threads(n_threads) as each:
-            return reduce_chip(
-                self.products,
-                self.ramps,
-                self.config,
-                self.flats,
-                self.find,
-                self.shared,
-                each=each,
-                progress=progress,
-            )
-
-
 def shared_field(chips: Sequence[ChipResult], config: Config) -> FieldFit | None:
     """What all chips say of scale, rotation and radial distortion, when one of them needs it.
 
@@ -340,53 +398,6 @@ def _is_weak(chip: ChipResult, config: Config) -> bool:
     fit = chip.field_fit
     few = config.for_chip(chip.chip).astrometry.field_stars
     return fit is not None and not chip.error and fit.n_reference < few
-
-
-def _run(jobs: list[Any], config: Config, progress: Progress) -> list[ChipResult]:
-    """The chips, one after the other or at once."""
-    if config.run.parallel and len(jobs) > 1:
-        return _at_once(jobs, config.run.threads, progress)
-    return [job(config.run.threads or cores(), progress) for job in jobs]
-
-
-def _at_once(jobs: list[Any], n_threads: int, progress: Progress) -> list[ChipResult]:
-    """All chips in processes of their own, as many at a time as there are cores.
-
-    Each has the same blocks in the same order as a serial run, so the same bits come out.
-    """
-    workers = min(len(jobs), cores())
-    each_threads = n_threads or max(1, cores() // workers)
-    context = multiprocessing.get_context("spawn")
-    with (
-        context.Manager() as manager,
-        ProcessPoolExecutor(workers, mp_context=context) as pool,
-    ):
-        queue = manager.Queue()
-        done = threading.Event()
-
-        def listen() -> None:
-            while not (done.is_set() and queue.empty()):
-                with contextlib.suppress(Empty):
-                    progress(*queue.get(timeout=0.2))
-
-        listener = threading.Thread(target=listen, daemon=True)
-        listener.start()
-        futures = [pool.submit(job, each_threads, _Teller(queue)) for job in jobs]
-        try:
-            return [future.result() for future in futures]
-        finally:
-            done.set()
-            listener.join(timeout=5)
-
-
-@dataclass(frozen=True)
-class _Teller:
-    """A `Progress` that crosses a process boundary."""
-
-    queue: Any
-
-    def __call__(self, step: str, done: int, of: int) -> None:
-        self.queue.put((step, done, of))
 
 
 # ---------------------------------------------------------------- the record
@@ -406,7 +417,7 @@ def _write_record(
         "band": products.band,
         "missing": [{"frame": name, "reason": reason} for name, reason in observation.missing],
         "notes": observation.notes,
-        "chips": _earlier_chips(products)
+        "chips": recorded_chips(products)
         | {
             f"C{result.chip}": {
                 "coadd": _relative(result.coadd, products.root),
@@ -415,6 +426,7 @@ def _write_record(
                 "page": _relative(result.page, products.root),
                 "error": result.error,
                 "notes": result.notes,
+                "made_from": result.made_from,
                 "numbers": result.numbers,
                 "field_fit": asdict(result.field_fit) if result.field_fit else None,
                 "frames": [asdict(verdict) for verdict in result.verdicts],
@@ -423,15 +435,6 @@ def _write_record(
         },
     }
     _write_text(products.run_record, json.dumps(_finite(record), indent=1) + "\n")
-
-
-def _earlier_chips(products: Products) -> dict[str, Any]:
-    """The chips of the record that is already there: those of this run take their places."""
-    try:
-        record = json.loads(products.run_record.read_text(encoding="utf-8"))
-        return dict(record["chips"]) if record["band"] == products.band else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
 
 
 def _libraries() -> dict[str, str]:

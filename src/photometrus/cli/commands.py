@@ -31,16 +31,20 @@ from photometrus.cli.options import (
     QUIET,
     RAMPNUM,
     ROTATOR,
+    SCHEDULER,
     SIGMA,
     SKY_OVERRIDE,
     TARGET,
     THREADS,
     VERBOSE,
+    WORKERS,
     Option,
     angle,
     band,
+    bands,
     count,
     folder,
+    names,
     night,
     number,
     one_of,
@@ -78,7 +82,7 @@ PIPELINE = Command(
         "From where": (ARCHIVE, FTYPE, NO_DOWNLOAD, CATALOG, FLAT_DIR),
         "How": (ROTATOR, NO_SHIFT, ASTROMNET, NO_FF, SIGMA, SKY_OVERRIDE, ENGINE),
         "Beside the stack": BESIDE,
-        "Running": (PARALLEL, THREADS, KEEP, COMPRESS, NO_COMPRESS, NO_PLOTS),
+        "Running": (PARALLEL, SCHEDULER, WORKERS, THREADS, KEEP, COMPRESS, NO_COMPRESS, NO_PLOTS),
         "General": COMMON,
     },
     SAMPLE,
@@ -123,11 +127,37 @@ STACK = Command(
         "With": (CATALOG, FLAT_DIR),
         "How": (ROTATOR, NO_SHIFT, NET_REFINE, ASTROMNET, NO_FF, SIGMA, SKY_OVERRIDE, ENGINE),
         "Beside the stack": BESIDE,
-        "Running": (PARALLEL, THREADS, KEEP, COMPRESS, NO_COMPRESS, NO_PLOTS),
+        "Running": (PARALLEL, SCHEDULER, WORKERS, THREADS, KEEP, COMPRESS, NO_COMPRESS, NO_PLOTS),
         "General": COMMON,
     },
     "photometrus stack -parent ../../field1111/ -band J -chip 1,3",
     PIPELINE_NEXT,
+)
+NIGHT = Command(
+    "night",
+    "all that was observed in a night",
+    "Reduces every field of a night in every band, each into PARENT/<target>_<date>/<band>. What\n"
+    "was done before, of the same files and with the same settings, is not done again: stopped\n"
+    "in the middle, it goes on where it was.",
+    {
+        "What": (
+            replace(DATE, needed=True),
+            replace(TARGET, words="only these fields", shown="A,B", read=names, default="all"),
+            replace(BAND, words="only these bands", shown="J,H", read=bands, default="all"),
+            Option("observer", "only what this one observed", "NAME", default="all"),
+            CHIP,
+            replace(PARENT, words="folder for all of it, made if missing", default="."),
+        ),
+        "Which frames": CHOOSING,
+        "From where": (ARCHIVE, FTYPE, CATALOG, FLAT_DIR),
+        "How": (ROTATOR, NO_SHIFT, ASTROMNET, NO_FF, SIGMA, ENGINE),
+        "Beside the stack": BESIDE,
+        "Running": (PARALLEL, SCHEDULER, WORKERS, THREADS, KEEP, COMPRESS, NO_COMPRESS, NO_PLOTS),
+        "General": COMMON,
+    },
+    "photometrus night -date 20240606 -parallel -keep final",
+    "Exit code 0: done; 1: failed; 2: the command was wrong; 3: done, with losses.\n"
+    "The table is night_<date>.ecsv. What was observed?  photometrus log -date 20240606",
 )
 GETDATA = Command(
     "getdata",
@@ -430,8 +460,9 @@ SETTINGS = Command(
 COMMANDS = {
     command.name: command
     for command in (
-        PIPELINE, PHOTOMETRY, FULL, LIGHTCURVE, STACK, GETDATA, LOG, GENFLAT, AUTOFLAT, FLATFIELD,
-        GENSKY, SKYSUB, STACK_FRAMES, ANGLE, SHIFT, ASTROMATIC, NET, REPORT, SIMULATE, SETTINGS,
+        PIPELINE, PHOTOMETRY, FULL, LIGHTCURVE, NIGHT, STACK, GETDATA, LOG, GENFLAT, AUTOFLAT,
+        FLATFIELD, GENSKY, SKYSUB, STACK_FRAMES, ANGLE, SHIFT, ASTROMATIC, NET, REPORT, SIMULATE,
+        SETTINGS,
     )
 }  # fmt: skip
 GROUPS = {"process": "steps on pixels", "astrom": "steps of astrometry"}
