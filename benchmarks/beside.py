@@ -86,7 +86,8 @@ def sky_stack(frames: Sequence[Path]) -> list[Pair]:
         np.nanmedian(kept, axis=0)
 
     def one_by_one() -> None:
-        clipped = [sigma_clip(one, sigma=4, maxiters=5, masked=False, copy=True) for one in stack]
+        masked = [sigma_clip(one, sigma=4, maxiters=5, copy=True) for one in stack]
+        clipped = [one.filled(np.nan) for one in masked]
         np.nanmedian(np.stack(clipped), axis=0)
 
     n = len(frames)

@@ -53,6 +53,7 @@ OPTIONS = {
     "astrom shift": "dir band catalog",
     "astrom astromatic": "path band",
     "astrom net": "input output",
+    "report": "parent",
     "simulate": "out size chip ramps band density seed",
     "config": "config",
 }

@@ -19,7 +19,7 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["pipeline", "steps", "simulate"],
     ["jobs"],
     ["chip", "photometry"],
-    ["astromatic", "distortion_store", "flats", "ladder", "netrefine", "plots"],
+    ["astromatic", "distortion_store", "flats", "htmlreport", "ladder", "netrefine", "plots"],
     ["photometry_evidence"],
     ["evidence", "intermediate", "resume", "stackfiles"],
     ["config", "report", "track"],

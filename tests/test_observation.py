@@ -61,7 +61,7 @@ def science(night: Path, n: int) -> list[RampId]:
 def assert_tree(parent: Path, ramps: list[RampId], *, keep: str = "all", chips=CHIPS) -> None:
     """Every product is there under exactly its name, and nothing half-written."""
     products = Products(parent, "J")
-    wanted = {products.run_record, products.config}
+    wanted = {products.run_record, products.config, products.html_report}
     wanted |= {parent / "ramp_fit_log_2024-06-06.dat", parent / "ramp_fit_log_2024-06-06.clean.dat"}
     for chip in chips:
         mine = [ramp.on_chip(chip) for ramp in ramps]
@@ -293,7 +293,7 @@ def test_parallel_gives_the_same_bits(small_night, small_reduction, tmp_path):
     serial = {p.relative_to(small_reduction): p for p in small_reduction.rglob("*") if p.is_file()}
     parallel = {p.relative_to(parent): p for p in parent.rglob("*") if p.is_file()}
     assert set(serial) == set(parallel)
-    for name in set(serial) - {Path("run.json"), Path("config.toml")}:
+    for name in set(serial) - {Path("run.json"), Path("config.toml"), Path("report.html")}:
         assert serial[name].read_bytes() == parallel[name].read_bytes(), name
 
 

@@ -267,3 +267,37 @@ def test_a_shift_moves_the_tangent_point_and_carries_directions_along():
     np.testing.assert_allclose(abs(change[0, 1]), turn, rtol=1e-3)
     np.testing.assert_array_equal(moved.sip.a, wcs.sip.a)
     assert 0 <= moved.wcs.crval[0] < 360
+
+
+def galactic_car():
+    """As of a mosaic of the Galactic plane; the latitude comes first."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["GLAT-CAR", "GLON-CAR"]
+    wcs.wcs.crval = [0.0, 18.2]
+    wcs.wcs.crpix = [-388.5, 1161.5]
+    wcs.wcs.cd = np.array([[0.0, 1.0], [-1.0, 0.0]]) / 3000
+    wcs.wcs.set()
+    return wcs
+
+
+def old_equinox():
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = [150.0, -20.0], [500.0, 500.0], [-1e-4, 1e-4]
+    wcs.wcs.radesys, wcs.wcs.equinox = "FK4", 1950.0
+    wcs.wcs.set()
+    return wcs
+
+
+@pytest.mark.parametrize(
+    "wcs", [galactic_car(), old_equinox(), WCS(tpv_cards(pointing_wcs(2, (150.0, -20.0), 48.0)))],
+    ids=["galactic", "B1950", "TPV"],
+)  # fmt: skip
+def test_the_world_of_other_programs_is_icrs_too(wcs):
+    x, y = chip_grid(shape=1000)
+    ra, dec = pixel_to_sky(wcs, x, y)
+    expected = wcs.pixel_to_world(x, y).icrs
+    assert separation_arcsec((ra, dec), (expected.ra.deg, expected.dec.deg)).max() < MAS
+    back = sky_to_pixel(wcs, ra, dec)
+    # Far below a hundredth of a pixel, which a TPV's missing polynomial misses by whole pixels.
+    np.testing.assert_allclose(back, (x, y), atol=1e-4)

@@ -20,6 +20,7 @@ from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, ServiceError, UsageError
 from photometrus.flats import Flats, prepare, store_folder
 from photometrus.frame import Progress, no_progress
+from photometrus.htmlreport.page import write_report
 from photometrus.instrument import CHIPS_FIELD_RADIUS_DEG, band_named, night_of
 from photometrus.io import fitsfile
 from photometrus.io.archive import fetch_log, open_archive
@@ -295,7 +296,13 @@ def reduce_material(
         }
         todo = [job for chip, job in stiff.items() if chips[chip].made_from != job.made_from()]
         runner(_knowing(todo, products, choice.ramps), progress, again)
-    return record()
+    observation = record()
+    if config.run.pages:
+        try:
+            write_report(products.root)
+        except PhotometrusError as error:
+            log.warning("no report.html: %s", error)
+    return observation
 
 
 def _jobs(material: Material, config: Config) -> dict[int, Job]:

@@ -14,7 +14,7 @@ The tree of one observation (one field, date and band), which users know by hear
     PARENT/stack/flags.Open-J.<first>-<last>.C1.fits.fz
     PARENT/stack/exptime.Open-J.<first>-<last>.C1.fits  depth....fits
     PARENT/stack/qa.Open-J.<first>-<last>.C1.png       the chip's page: how good it all is
-    PARENT/ramp_fit_log_2024-06-06.dat  .clean.dat  run.json  config.toml
+    PARENT/ramp_fit_log_2024-06-06.dat  .clean.dat  run.json  config.toml  report.html
 
 What is measured on a stack stands beside it::
 
@@ -217,6 +217,11 @@ class Products:
     def run_record(self) -> Path:
         """What was done, to what, and how well."""
         return self.root / "run.json"
+
+    @property
+    def html_report(self) -> Path:
+        """The page of the observation, for a browser."""
+        return self.root / "report.html"
 
     @property
     def config(self) -> Path:

@@ -16,6 +16,7 @@ class Command:
     groups : its options, under titles
     sample : a command that works; after : what to do next
     room : the module of `photometrus.cli` that does it
+    bare : the option whose value may stand first, without the option
     """
 
     name: str
@@ -25,6 +26,7 @@ class Command:
     sample: str
     after: str = ""
     room: str = "run"
+    bare: str = ""
 
     @property
     def options(self) -> list[Option]:

@@ -431,6 +431,20 @@ SIMULATE = Command(
     "Then:  photometrus pipeline -target field1111 -date 20240606 -band J -archive night "
     "-catalog night/refcat_2mass.fits",
 )  # fmt: skip
+REPORT = Command(
+    "report",
+    "the page of an observation for a browser, made anew",
+    "Writes report.html into the folder of an observation: verdict, the chips as on the sky,\n"
+    "frames, quality, photometry, how it was made. One file that needs no network.",
+    {
+        "What": (replace(PARENT, words="folder that holds run.json", default="", needed=True),),
+        "General": COMMON,
+    },
+    "photometrus report ../../field1111/",
+    "The pipeline writes it, too; do it again after photometry.",
+    room="reporting",
+    bare="parent",
+)
 SETTINGS = Command(
     "config",
     "the settings, all with their values",
@@ -447,7 +461,8 @@ COMMANDS = {
     command.name: command
     for command in (
         PIPELINE, PHOTOMETRY, FULL, LIGHTCURVE, NIGHT, STACK, GETDATA, LOG, GENFLAT, AUTOFLAT,
-        FLATFIELD, GENSKY, SKYSUB, STACK_FRAMES, ANGLE, SHIFT, ASTROMATIC, NET, SIMULATE, SETTINGS,
+        FLATFIELD, GENSKY, SKYSUB, STACK_FRAMES, ANGLE, SHIFT, ASTROMATIC, NET, REPORT, SIMULATE,
+        SETTINGS,
     )
 }  # fmt: skip
 GROUPS = {"process": "steps on pixels", "astrom": "steps of astrometry"}

@@ -137,6 +137,8 @@ def measured(order: Order, stacks: list[Path], config: "Config", band: str) -> i
         plots_only=order.get("plots_only", False),
         command=order.text,
     )
+    if request.plots_only and not config.photometry.plots:
+        raise UsageError("-plots_only draws and -no_plots does not; give one of them")
     if request.targets_only and not request.targets:
         raise UsageError("-grb_only needs a target: -grb_ra and -grb_dec, or -grb_coordlist")
     results: list[Photometry] = []
@@ -205,8 +207,8 @@ def show(screen: Screen, results: "list[Photometry]", *, query: bool = False) ->
 
 def _row(one: "Photometry") -> tuple[str, ...]:
     zp = one.zero_point
-    known = zp is not None and zp.trusted
-    value = zp.value + zp.offset(one.system) if zp is not None and known else math.nan
+    zp = zp if zp is not None and zp.trusted else None
+    value = math.nan if zp is None else zp.value + zp.offset(one.system)
     return (
         one.info.name,
         f"{len(one.sources)}",

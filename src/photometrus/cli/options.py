@@ -317,7 +317,10 @@ DEPTH_MAP = Option(
 CHOOSING = (RAMPNUM, EXCLUDE, INCLUDE, HEADER_FILTER)
 BESIDE = (INCREM, ALT, NUM, EXPTIME_MAP, DEPTH_MAP)
 NO_PLOTS = Option(
-    "no_plots", "do not draw the chips' pages, stack/qa.*.png", key="run.pages", value=False
+    "no_plots",
+    "do not draw the chips' pages, stack/qa.*.png, nor write report.html",
+    key="run.pages",
+    value=False,
 )
 CONFIG = Option("config", "settings that hold where no option is given", "FILE.toml", file)
 VERBOSE = Option("verbose", "tell also what goes well")

@@ -67,6 +67,8 @@ def tidied(command: Command, words: Sequence[str]) -> list[str]:
     options = {option.name: option for option in command.options} | {"help": _help(command)}
     out: list[str] = []
     rest = list(words)
+    if command.bare and rest and not rest[0].startswith("-"):
+        out.append(f"-{command.bare}={rest.pop(0)}")
     while rest:
         word = rest.pop(0)
         if not word.startswith("-") or NUMBER.match(word):

@@ -31,6 +31,7 @@ def read_stack(path: Path, *, weight: Path | None = None, band: str = "") -> Sta
     wcs = header_wcs(header)
     if not wcs.has_celestial:
         raise UsageError(f"{path}: no celestial WCS in its header; solve it, then measure it")
+    wcs = wcs.celestial
     good = np.isfinite(data)
     weight = weight if weight is not None else beside(path, "weight")
     weights = _fitting(weight, data, path) if weight is not None else good.astype(np.float32)

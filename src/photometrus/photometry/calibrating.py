@@ -97,26 +97,26 @@ def find_stars(
                 f"no survey that photometrus knows covers {centre[0]:.4f} {centre[1]:+.4f} in"
                 f" {band}; give stars with -catalog FILE"
             )
-    failures = []
+    failures: list[str] = []
     for source in asked:
         try:
             stars = calibrators(source, centre, radius, band, cache=cache)
         except ServiceError as error:
             failures.append(str(error))
-            if len(failures) == 1:
-                first = error
             continue
         if not len(stars) and len(asked) > 1:
             notes.append(f"{source} has no star here")
             continue
-        notes += [f"{source} was asked for instead of {asked[0]}: {first}"] if failures else []
+        if failures:
+            notes.append(f"{source} was asked instead of {asked[0]}: {failures[0]}")
         return stars
-    if len(failures) == 1:
+    if not failures:
+        raise MissingInput(
+            f"none of {', '.join(asked)} has a star here; give stars with -catalog FILE"
+        )
+    if len(asked) == 1:
         raise ServiceError(failures[0])
-    raise ServiceError(
-        f"none of {', '.join(asked)} answered; the first said: {failures[0] if failures else '-'};"
-        " give stars with -catalog FILE"
-    )
+    raise ServiceError(f"none of {', '.join(asked)} gave stars; the first said: {failures[0]}")
 
 
 def zero_points(

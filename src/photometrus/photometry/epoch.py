@@ -1,13 +1,12 @@
 """One position on one stack: what a light curve is made of."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from photometrus.config import Config
-from photometrus.errors import PhotometrusError
+from photometrus.errors import CalibrationRefused, PhotometrusError
 from photometrus.frame import Progress, no_progress
 from photometrus.lightcurve import EpochPoint
 from photometrus.photometry.answers import at_position
@@ -35,12 +34,15 @@ def measure_epoch(
     no value there.
     """
     request = PhotometryRequest(path)
-    run = StackRun(request, replace(config), each, progress)
+    run = StackRun(request, config, each, progress)
     stack = run.open()
-    measured = measure_sources(true_weights(stack, config.noise), config, each, progress)
-    zero, refused = run.calibrate(measured)
-    if zero is None or refused:
+    stars, refused = run.find()
+    if stars is None:
         raise PhotometrusError(f"not calibrated: {refused}")
+    measured = measure_sources(true_weights(stack, config.noise), config, each, progress)
+    zero = run.calibrate(measured, stars)
+    if not zero.psf.trusted:
+        raise CalibrationRefused(f"not calibrated: {zero.psf.refused}")
     at = at_position(Target("", ra_deg, dec_deg, 0.0), measured, zero, config)
     if not math.isfinite(at.flux):
         raise PhotometrusError("the stack has no value at the position")

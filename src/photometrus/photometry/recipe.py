@@ -61,11 +61,14 @@ class StackRun:
     def measure(self) -> Photometry:
         """The whole of it."""
         stack = self.open()
+        stars, refused = self.find()
         measured = measure_sources(
             true_weights(stack, self.config.noise), self.config, self.each, self.progress
         )
         self.notes += measured.notes
-        zero, refused = self.calibrate(measured)
+        zero = None if stars is None else self.calibrate(measured, stars)
+        if zero is not None:
+            refused = zero.psf.refused
         faint = faintest(measured, self.config)
         put_in = self.inject(measured, faint)
         sightings, found, sources = self.look(measured, zero)
@@ -78,7 +81,7 @@ class StackRun:
     def open(self) -> Stack:
         """The stack; UsageError when nobody knows its band."""
         stack = read_stack(self.request.stack, band=self.request.band)
-        if stack.info.band not in BANDS and not self.config.photometry.catalog:
+        if stack.info.band not in BANDS:
             raise UsageError(
                 f"{self.request.stack}: its header does not say which band it is; give -band"
             )
@@ -98,17 +101,30 @@ class StackRun:
             notes=self.notes,
         )  # fmt: skip
 
-    def calibrate(self, measured: Measures) -> tuple[Zero | None, str]:
-        """The zero points and why there are none, or why they are not to be trusted."""
+    def find(self) -> tuple[Table | None, str]:
+        """The stars to calibrate with, and why there are none.
+
+        Before anything is measured: a name that is none is not worth waiting for.
+        """
+        self.progress("catalogue", 0, 1)
+        stack = self.stack
+        try:
+            stars = find_stars(
+                stack.wcs, stack.data.shape, stack.info.band, self.config, self.notes
+            )
+        except PhotometrusError as error:
+            file = Path(self.config.photometry.catalog).is_file()
+            if isinstance(error, UsageError) and not file:
+                raise
+            return None, str(error)
+        self.progress("catalogue", 1, 1)
+        return stars, ""
+
+    def calibrate(self, measured: Measures, stars: Table) -> Zero:
+        """The zero points, trusted or not, and the sources' magnitudes by those that are."""
         self.progress("zero point", 0, 1)
         stack = self.stack
         shape = stack.data.shape
-        try:
-            stars = find_stars(stack.wcs, shape, stack.info.band, self.config, self.notes)
-        except UsageError:
-            raise
-        except PhotometrusError as error:
-            return None, str(error)
         zero = zero_points(measured.sources, stars, stack.wcs, stack.info, shape, self.config)
         if self.request.query:
             self.made.append(files.write_query(self.products(zero.survey), stars))
@@ -116,7 +132,7 @@ class StackRun:
         self.notes += list(zero.psf.notes)
         add_magnitudes(measured.sources, zero)
         self.progress("zero point", 1, 1)
-        return zero, zero.psf.refused
+        return zero
 
     def inject(self, measured: Measures, faint: Faint) -> Completeness | None:
         """What is found of stars that are put in."""

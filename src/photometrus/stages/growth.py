@@ -110,8 +110,7 @@ def growth_curve(
     stars = growth_stars(found, config)
     if len(stars) < MIN_STARS:
         raise UsageError(
-            f"{found.stack.info.name}: {len(stars)} stars for the growth curve, need {MIN_STARS};"
-            " lower growth.least_snr"
+            f"{len(stars)} stars for the growth curve, need {MIN_STARS}; lower growth.least_snr"
         )
     widths = measure_widths(stars, found.stack.weight, found.fwhm_pix)
     x, y = np.asarray(stars["x"], float), np.asarray(stars["y"], float)

@@ -162,6 +162,11 @@ def true_weights(stack: Stack, config: NoiseConfig = NoiseConfig()) -> Stack:
     if x.size < MIN_PLACES:
         return replace(stack, weight=weight)
     sums, variances, _ = _sums(data, weight, x, y, np.array([config.weight_radius_pix]))
+    if not (variances > 0).all():
+        raise UsageError(
+            f"{stack.info.name}: its noise is zero, and nothing can be measured against that; is it"
+            " an image of the sky?"
+        )
     ratio = _scatter(sums[:, 0] / np.sqrt(variances[:, 0]))
     relative = weight is not stack.weight or abs(np.log(ratio)) > np.log(config.weight_tolerance)
     return replace(stack, weight=weight / np.float32(ratio**2) if relative else weight)

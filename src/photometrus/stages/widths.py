@@ -84,12 +84,16 @@ class Widths:
 def measure_widths(stars: Table, weight: Image, fwhm_pix: float) -> Widths:
     """Widths over a stack from its bright stars; without 30 of them a surface, or the mean.
 
+    Without any, all are `fwhm_pix`.
+
     stars : x, y, fwhm (pixels), snr_win; fwhm_pix : the usual width
     """
     x, y = (np.asarray(stars[name], float) for name in ("x", "y"))
     value = np.log(np.asarray(stars["fwhm"], float) / fwhm_pix)
     noise = np.hypot(WIDTH_NOISE / np.asarray(stars["snr_win"], float), WIDTH_FLOOR)
     usual = float(np.median(weight[::8, ::8][weight[::8, ::8] > 0]))
+    if not x.size:
+        return Widths(np.empty((0, 3)), value, noise, np.zeros(6), weight, usual, 1, 1, 1e-4, 0)
     design = polynomial(x, y, weight.shape)
     terms = 6 if x.size >= 60 else 3 if x.size >= 30 else 1
     surface = np.pad(_robust_surface(design[:, :terms], value), (0, 6 - terms))

@@ -1,0 +1,216 @@
+"""What the page tells of an observation: its record, and what lies beside it."""
+
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from photometrus.errors import MissingInput, PhotometrusError, UsageError
+from photometrus.htmlreport.pictures import Picture, Preview, figure, preview
+from photometrus.htmlreport.tables import Photometry, marks, photometry
+from photometrus.io.fitsfile import header_wcs, read_image
+from photometrus.products import Products
+
+QUARTERS = {1: ("north-west", 0, 1), 2: ("north-east", 0, 0), 3: ("south-west", 1, 1),
+            4: ("south-east", 1, 0)}  # fmt: skip
+"""Of the field, by chip at the default rotator angle: in words, row and column with east left."""
+WORDS = {(row, column): words for words, row, column in QUARTERS.values()}
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A chip: what the record says of it, and its pictures."""
+
+    number: int
+    record: dict[str, Any]
+    coadd: str = ""
+    target: str = ""
+    preview: Preview | None = None
+    page: Picture | None = None
+    photometry: Photometry = field(default_factory=Photometry)
+
+    @property
+    def frames(self) -> list[dict[str, Any]]:
+        """The verdicts on its frames."""
+        return self.record.get("frames") or []
+
+    @property
+    def used(self) -> int:
+        """Frames in its stack."""
+        return sum(bool(frame.get("used")) for frame in self.frames)
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """What was measured."""
+        return self.record.get("numbers") or {}
+
+
+@dataclass(frozen=True)
+class Observation:
+    """All that the page tells."""
+
+    record: dict[str, Any]
+    config: str
+    name: str
+    chips: list[Chip]
+
+    @property
+    def frames(self) -> list[dict[str, Any]]:
+        """The verdicts on all frames, each with its chip's number."""
+        return [{"chip": chip.number, **frame} for chip in self.chips for frame in chip.frames]
+
+    @property
+    def losses(self) -> list[tuple[str, str, str]]:
+        """(what, what happened, why) of everything that is not in the stacks; frames of one fate
+        together.
+        """
+        rows = [
+            (str(one.get("frame")), "not downloaded", str(one.get("reason")))
+            for one in self.record.get("missing") or []
+        ]
+        for chip in self.chips:
+            if chip.record.get("error"):
+                rows.append((f"C{chip.number}", "no stack", str(chip.record["error"])))
+            for frame in chip.frames:
+                if not frame.get("used"):
+                    fate = "lost" if frame.get("lost") else "left out"
+                    rows.append((str(frame.get("frame")), fate, str(frame.get("reason") or "")))
+        return rows
+
+    @property
+    def verdict(self) -> tuple[str, str, str]:
+        """(good, losses or failed; headline; sentence)."""
+        stacks = sum(bool(chip.coadd) for chip in self.chips)
+        fates = Counter(fate for _, fate, _ in self.losses)
+        lost = fates["lost"] + fates["not downloaded"]
+        used, given = sum(chip.used for chip in self.chips), len(self.frames)
+        sentence = f"{used} of {given} frames are in {_many(stacks, 'stack')}"
+        sentence += f"; {fates['left out']} left out by judgement, " if fates["left out"] else "; "
+        sentence += f"{lost} lost." if lost else "none lost."
+        if not stacks:
+            return "failed", "No stack could be made", sentence
+        if lost or stacks < len(self.chips):
+            missing = len(self.chips) - stacks
+            words = f"Done, with losses: {_many(missing, 'chip')} without a stack" if missing else (
+                f"Done, with losses: {_many(lost, 'frame')} could not be used"
+            )  # fmt: skip
+            return "losses", words, sentence
+        return "good", "Complete", sentence
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        """The numbers that come first."""
+        used, given = sum(chip.used for chip in self.chips), len(self.frames)
+        rows = [
+            ("Night", str(self.record.get("night", ""))),
+            ("Band", str(self.record.get("band", ""))),
+            ("Chips", ", ".join(f"C{chip.number}" for chip in self.chips)),
+            ("Frames used", f"{used} of {given}"),
+            ("Exposure", self._number("exposure_s", "{:.1f} s")),
+            ("Seeing", self._number("seeing_arcsec", "{:.2f}″")),
+            ("Astrometry", self._number("rms_arcsec", "{:.0f} mas", 1000.0)),
+        ]
+        limits = [
+            float(chip.photometry.catalogs[-1]["limit_5sigma"] or math.nan)
+            for chip in self.chips
+            if chip.photometry.catalogs
+        ]
+        known = [limit for limit in limits if math.isfinite(limit)]
+        if known:
+            rows.append(("Depth, 5σ", f"{median(known):.2f}"))
+        for chip in self.chips:
+            for target in chip.photometry.targets:
+                if target.covered:
+                    rows.append((str(target.numbers.get("target") or "Target"), target.words))
+        return rows
+
+    def _number(self, key: str, form: str, factor: float = 1.0) -> str:
+        values = [chip.numbers.get(key) for chip in self.chips]
+        known = [float(value) for value in values if isinstance(value, int | float)]
+        return form.format(median(known) * factor) if known else "–"
+
+    @property
+    def places(self) -> dict[int, tuple[str, int, int]]:
+        """Where each chip is on the sky: in words, row and column with east left.
+
+        All four tell it by their stacks; fewer, or a field between two quarters, stand as at the
+        default rotator angle.
+        """
+        planes = {c.number: c.preview.plane for c in self.chips if c.preview}
+        if len(planes) < 4:
+            return QUARTERS
+        first = planes[1]
+        cos = math.cos(math.radians(first["dec"]))
+        off = {
+            k: (((p["ra"] - first["ra"] + 180.0) % 360.0 - 180.0) * cos, p["dec"])
+            for k, p in planes.items()
+        }
+        east, north = (sum(v[i] for v in off.values()) / 4 for i in (0, 1))
+        cells = {k: (int(v[1] < north), int(v[0] < east)) for k, v in off.items()}
+        if len(set(cells.values())) < 4:
+            return QUARTERS
+        return {k: (WORDS[cell], *cell) for k, cell in cells.items()}
+
+
+def observation(root: Path) -> Observation:
+    """The observation in a folder.
+
+    Raises MissingInput (no run.json in it) and UsageError (a run.json that is none).
+    """
+    path = root / "run.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        chips = sorted((int(name[1:]), dict(said)) for name, said in record["chips"].items())
+        products = Products(root, str(record["band"]))
+    except FileNotFoundError:
+        raise MissingInput(
+            f"{root}: no run.json in it; give the folder of an observation, -parent of the pipeline"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{path}: not the record of an observation ({error}); reduce it again"
+        ) from error
+    shown = [_chip(root, number, said) for number, said in chips]
+    target = next((chip.target for chip in shown if chip.target), "") or root.resolve().name
+    config = ""
+    if products.config.is_file():
+        config = products.config.read_text(encoding="utf-8", errors="replace")
+    return Observation(record, config, target, shown)
+
+
+def _chip(root: Path, number: int, record: dict[str, Any]) -> Chip:
+    """The chip with its pictures; a stack that is not there any more has none."""
+    chip = Chip(number, record)
+    page, coadd = _inside(root, record.get("page")), _inside(root, record.get("coadd"))
+    if coadd is None:
+        return chip
+    try:
+        data, header = read_image(coadd)
+    except PhotometrusError:
+        return chip
+    shown, sky = preview(data, header_wcs(header))
+    measured = photometry(coadd)
+    return Chip(
+        number,
+        record,
+        coadd=coadd.relative_to(root.resolve()).as_posix(),
+        target=str(header.get("OBJNAME") or header.get("OBJECT") or "").strip(),
+        preview=Preview(shown.picture, shown.plane, marks(measured, sky)),
+        page=figure(page) if page else None,
+        photometry=measured,
+    )
+
+
+def _inside(root: Path, name: Any) -> Path | None:
+    """A file that the record names, if it is there and in the folder."""
+    if not isinstance(name, str):
+        return None
+    path = (root / name).resolve()
+    return path if path.is_relative_to(root.resolve()) and path.is_file() else None
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -1,0 +1,86 @@
+"""The page itself: the template with its style and script, all in one file."""
+
+import base64
+import hashlib
+import math
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, TemplateError
+from markupsafe import Markup
+
+from photometrus import __version__
+from photometrus.errors import PhotometrusError
+from photometrus.htmlreport.observation import observation
+from photometrus.io.whole import whole
+from photometrus.products import Products
+
+UNFIT = (OSError, ValueError, TypeError, KeyError, AttributeError, TemplateError)
+"""What damaged products do to those who read them: the observation must not be lost by it."""
+
+
+def write_report(root: Path) -> Path:
+    """``report.html`` in the folder of an observation; its path.
+
+    Raises MissingInput (nothing was reduced there), UsageError (a record that is none) and
+    PhotometrusError (the disk).
+    """
+    path = Products(root, "").html_report
+    try:
+        text = page(root)
+    except UNFIT as error:
+        raise PhotometrusError(
+            f"{path}: cannot be made of what is there ({type(error).__name__}: {error}); reduce the"
+            " observation again"
+        ) from error
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return path
+
+
+def page(root: Path) -> str:
+    """The page's text. All that comes from headers, logs and files is escaped."""
+    environment = Environment(
+        loader=PackageLoader("photometrus.htmlreport", "assets"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "order": order, "utc": utc}
+    style, script = _asset("page.css"), _asset("page.js")
+    return environment.get_template("page.html.j2").render(
+        shown=observation(root),
+        version=__version__,
+        style=Markup(style),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+    )
+
+
+def number(value: Any, digits: int = 2, factor: float = 1.0) -> str:
+    """A number with so many digits; a dash for what is unknown."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return "–"
+    return f"{value * factor:.{digits}f}"
+
+
+def utc(value: Any) -> str:
+    """``2026-11-22 17:06:23 UTC`` from what the record has."""
+    return str(value or "–").replace("T", " ").replace("+00:00", " UTC")
+
+
+def order(value: Any) -> str:
+    """What a column is sorted by: the number in full, nothing for what is unknown."""
+    known = isinstance(value, int | float) and math.isfinite(value)
+    return repr(float(value)) if known else ""
+
+
+def _asset(name: str) -> str:
+    return (files("photometrus.htmlreport") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """What lets this one script, or style, pass the page's content security policy."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
