@@ -25,7 +25,7 @@ from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, ServiceError, UsageError
 from photometrus.flats import Flats, prepare, store_folder
 from photometrus.frame import Progress, no_progress
-from photometrus.htmlreport.page import write_report
+from photometrus.htmlreport.page import try_report
 from photometrus.instrument import CHIPS_FIELD_RADIUS_DEG, band_named, night_of
 from photometrus.io import fitsfile
 from photometrus.io.archive import fetch_log, open_archive
@@ -246,10 +246,7 @@ def _reduce(
     observation = Observation(chips, products.run_record, missing, choice.notes)
     _write_record(observation, products, night, command, started)
     if config.run.pages:
-        try:
-            write_report(products.root)
-        except PhotometrusError as error:
-            log.warning("no report.html: %s", error)
+        try_report(products.root)
     return observation
 
 
