@@ -212,6 +212,7 @@ def test_every_product_is_told():
     paths += [getattr(products, name)([first, last]) for name in ("sky", "coadd", "coadd_wcs")]
     paths += [products.page([first, last]), products.stack_flags([first, last])]
     paths += [products.weight([first, last]), products.run_record, products.config]
+    paths += [products.html_report]
     paths += [products.exposure([first, last]), products.depth([first, last])]
     for part in ("inc005", "alt1"):
         paths += [products.coadd([first, last], part), products.weight([first, last], part)]

@@ -20,7 +20,7 @@ from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, ServiceError, UsageError
 from photometrus.flats import Flats, prepare, store_folder
 from photometrus.frame import Progress, no_progress
-from photometrus.htmlreport.page import write_report
+from photometrus.htmlreport.page import try_report
 from photometrus.instrument import CHIPS_FIELD_RADIUS_DEG, band_named, night_of
 from photometrus.io import fitsfile
 from photometrus.io.archive import fetch_log, open_archive
@@ -298,10 +298,7 @@ def reduce_material(
         runner(_knowing(todo, products, choice.ramps), progress, again)
     observation = record()
     if config.run.pages:
-        try:
-            write_report(products.root)
-        except PhotometrusError as error:
-            log.warning("no report.html: %s", error)
+        try_report(products.root)
     return observation
 
 

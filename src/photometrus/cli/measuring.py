@@ -49,7 +49,12 @@ def full(order: Order) -> int:
     if not what.survey and not what.catalog and Path(catalog).is_file():
         what = replace(what, catalog=catalog)
     config = replace(config, photometry=what)
-    return max(code, measured(order, stacks, config, order["band"]))
+    code = max(code, measured(order, stacks, config, order["band"]))
+    if config.run.pages:
+        from photometrus.htmlreport.page import try_report
+
+        try_report(observation.record.parent)  # once more, with what was found
+    return code
 
 
 def lightcurve(order: Order) -> int:

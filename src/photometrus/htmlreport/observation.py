@@ -196,7 +196,7 @@ def _chip(root: Path, number: int, record: dict[str, Any]) -> Chip:
     return Chip(
         number,
         record,
-        coadd=coadd.relative_to(root.resolve()).as_posix(),
+        coadd=coadd.relative_to(root).as_posix(),
         target=str(header.get("OBJNAME") or header.get("OBJECT") or "").strip(),
         preview=Preview(shown.picture, shown.plane, marks(measured, sky)),
         page=figure(page) if page else None,
@@ -205,11 +205,10 @@ def _chip(root: Path, number: int, record: dict[str, Any]) -> Chip:
 
 
 def _inside(root: Path, name: Any) -> Path | None:
-    """A file that the record names, if it is there and in the folder."""
-    if not isinstance(name, str):
+    """A file that the record names, if it is there and its name does not leave the folder."""
+    if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
         return None
-    path = (root / name).resolve()
-    return path if path.is_relative_to(root.resolve()) and path.is_file() else None
+    return root / name if (root / name).is_file() else None
 
 
 def _many(count: int, word: str) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import logging
 import math
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,8 @@ from photometrus.errors import PhotometrusError
 from photometrus.htmlreport.observation import observation
 from photometrus.io.whole import whole
 from photometrus.products import Products
+
+log = logging.getLogger(__name__)
 
 UNFIT = (OSError, ValueError, TypeError, KeyError, AttributeError, TemplateError)
 """What damaged products do to those who read them: the observation must not be lost by it."""
@@ -37,6 +40,14 @@ def write_report(root: Path) -> Path:
     with whole(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
+
+
+def try_report(root: Path) -> None:
+    """The same at the end of a recipe: what hinders it is logged and costs nothing else."""
+    try:
+        write_report(root)
+    except PhotometrusError as error:
+        log.warning("no report.html: %s", error)
 
 
 def page(root: Path) -> str:
