@@ -22,7 +22,7 @@ from conftest import skip_unless_ci
 from photometrus.cli import main
 from photometrus.errors import MissingInput, PhotometrusError, UsageError
 from photometrus.htmlreport.observation import observation
-from photometrus.htmlreport.page import write_report
+from photometrus.htmlreport.page import try_report, write_report
 from photometrus.htmlreport.pictures import PREVIEW_PIXELS, preview
 from photometrus.io.fitsfile import write_compressed
 from photometrus.wcs import tan_sip
@@ -162,10 +162,12 @@ def test_a_folder_without_a_record_is_told_apart_from_a_damaged_one(tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_damaged_products_cost_their_part_or_a_sentence(tmp_path):
+@pytest.mark.parametrize("kept", [0.0, 0.5])
+def test_damaged_products_cost_their_part_or_a_sentence(tmp_path, kept, caplog):
     root = make_tree(tmp_path / "p")
     for path in root.glob("stack/*"):
-        path.write_bytes(b"garbage")
+        content = path.read_bytes()
+        path.write_bytes(content[: int(kept * len(content))] or b"garbage")
     write_report(root)
     assert not any(chip.preview or chip.page for chip in observation(root).chips)
     record = json.loads((root / "run.json").read_text())
@@ -173,6 +175,8 @@ def test_damaged_products_cost_their_part_or_a_sentence(tmp_path):
     (root / "run.json").write_text(json.dumps(record))
     with pytest.raises(PhotometrusError, match=r"report.html: cannot be made"):
         write_report(root)
+    try_report(root)  # at the end of a recipe that is a line in the log
+    assert "no report.html" in caplog.text
 
 
 def test_files_outside_of_the_folder_are_not_shown(tmp_path):

@@ -101,8 +101,8 @@ def figure(path: Path) -> Picture | None:
     try:
         with Pictures.open(path) as opened:
             picture = opened.convert("RGB")
-    except OSError:
-        return None
+    except (OSError, SyntaxError, ValueError, Pictures.DecompressionBombError):
+        return None  # all that Pillow says of a file that is no picture, or a huge one
     picture.thumbnail((FIGURE_PIXELS, FIGURE_PIXELS), Pictures.Resampling.LANCZOS)
     return _inline(picture)
 
