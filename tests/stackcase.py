@@ -1,4 +1,4 @@
-"""A stack on disk with all that stands beside it, of a known sky, and its stars' catalogue."""
+"""A stack of a known sky on disk, with what stands beside it, and the catalogue of its stars."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,17 +45,15 @@ class Sky:
         ra, dec = pixel_to_sky(WCS(self.header), *pixel)
         return float(ra), float(dec)
 
-    def catalog(self, path: Path, *, magnitudes: str = "J", shift_deg: float = 0.0) -> Path:
+    def catalog(self, path: Path, *, shift_deg: float = 0.0) -> Path:
         """The stars as 2MASS would have them if it went deeper: errors of 0.02 mag."""
         stars = self.stars[self.stars["mag"] < DEPTH]
         ra, dec = pixel_to_sky(WCS(self.header), stars["x"], stars["y"])
         random = np.random.RandomState(99)
         table = Table({"RAJ2000": ra + shift_deg, "DEJ2000": dec})
-        for band, color in zip(magnitudes, (0.0, -0.5, -0.6), strict=False):
-            error = np.full(len(stars), 0.02)
-            table[f"{band}mag"] = stars["mag"] + color + random.normal(0, error)
-            table[f"e_{band}mag"] = error
-        table["Qflg"] = "AAA"[: max(len(magnitudes), 1)]
+        table["Jmag"] = stars["mag"] + random.normal(0, 0.02, len(stars))
+        table["e_Jmag"] = np.full(len(stars), 0.02)
+        table["Qflg"] = "AAA"
         table.write(path, overwrite=True)
         return path
 
