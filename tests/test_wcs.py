@@ -6,6 +6,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io.fits import Header
 from astropy.wcs import WCS
+from astropy.wcs.utils import pixel_to_skycoord
 
 from photometrus.instrument import CHIPS
 from photometrus.wcs import (
@@ -267,3 +268,20 @@ def test_a_shift_moves_the_tangent_point_and_carries_directions_along():
     np.testing.assert_allclose(abs(change[0, 1]), turn, rtol=1e-3)
     np.testing.assert_array_equal(moved.sip.a, wcs.sip.a)
     assert 0 <= moved.wcs.crval[0] < 360
+
+
+@pytest.mark.parametrize("kinds", [("GLON-CAR", "GLAT-CAR"), ("RA---ZEA", "DEC--ZEA")])
+def test_positions_in_other_frames_and_projections(kinds):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = kinds
+    # A Galactic image like GLIMPSE's: its reference on the equator, the field off it.
+    wcs.wcs.crval = (18.0, 0.0)
+    wcs.wcs.crpix = (1161.5, -388.5)
+    wcs.wcs.cd = [[-1.2 / 3600, 0], [0, 1.2 / 3600]]
+    wcs.wcs.set()
+    x, y = np.array([0.0, 500.0, 1000.0]), np.array([10.0, 300.0, 500.0])
+    ra, dec = pixel_to_sky(wcs, x, y)
+    sky = pixel_to_skycoord(x, y, wcs).icrs
+    assert np.allclose(ra, sky.ra.deg, atol=1e-9) and np.allclose(dec, sky.dec.deg, atol=1e-9)
+    back = sky_to_pixel(wcs, ra, dec)
+    assert np.allclose(back[0], x, atol=1e-6) and np.allclose(back[1], y, atol=1e-6)

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.io.fits import Header
 from astropy.wcs import WCS, Sip
+from astropy.wcs.utils import pixel_to_skycoord, wcs_to_celestial_frame
 
 from photometrus.instrument import BORDER_PIXELS, CHIP_CRPIX, CHIP_SIP_ORDER, CHIPS
 
@@ -198,8 +200,19 @@ def fit_tan_sip(
     return tan_sip(crval, (crpix, crpix), cd, a, b)
 
 
+def is_gnomonic(wcs: WCS) -> bool:
+    """Whether it is RA and Dec on a tangential plane, with SIP or without: what PRIME's are."""
+    return tuple(str(kind).removesuffix("-SIP") for kind in wcs.wcs.ctype) == (
+        "RA---TAN",
+        "DEC--TAN",
+    )
+
+
 def pixel_to_sky(wcs: WCS, x: Array, y: Array) -> tuple[Array, Array]:
-    """Degrees of 0-based pixels."""
+    """Degrees ICRS of 0-based pixels."""
+    if not is_gnomonic(wcs):
+        sky = pixel_to_skycoord(np.asarray(x, float), np.asarray(y, float), wcs).icrs
+        return np.asarray(sky.ra.deg), np.asarray(sky.dec.deg)
     ra, dec = wcs.all_pix2world(np.asarray(x, float), np.asarray(y, float), 0)
     return np.asarray(ra), np.asarray(dec)
 
@@ -220,8 +233,13 @@ def sky_to_pixel(wcs: WCS, ra_deg: Array, dec_deg: Array) -> tuple[Array, Array]
     """0-based pixels of positions, through any distortion; NaN where it does not converge.
 
     SIP is inverted by fixed-point iteration: u = U - A(u, v); for PRIME's 20 pixels over 2000 each
-    round gains two digits.
+    round gains two digits. Other telescopes' projections and frames go the slower way of astropy.
     """
+    if not is_gnomonic(wcs):
+        sky = SkyCoord(ra_deg, dec_deg, unit="deg").transform_to(wcs_to_celestial_frame(wcs))
+        lon, lat = sky.spherical.lon.deg, sky.spherical.lat.deg
+        x, y = wcs.celestial.all_world2pix(lon, lat, 0, quiet=True)
+        return np.asarray(x), np.asarray(y)
     xi, eta = to_plane(np.asarray(ra_deg, float), np.asarray(dec_deg, float), tuple(wcs.wcs.crval))
     inverse = np.linalg.inv(wcs.pixel_scale_matrix) / 3600.0
     big_u = inverse[0, 0] * xi + inverse[0, 1] * eta

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from photometrus.calibration import MAG
 from photometrus.reference import match_catalog
-from photometrus.wcs import shifted
 
 Array = NDArray[Any]  # float64 (n,) unless said otherwise
 NEIGHBOURS, SATURATED, TRUNCATED, BAD_PIXELS = 1, 4, 8, 16
@@ -75,11 +75,12 @@ def column(table: Table, name: str, default: float) -> Array:
 def pair(sources: Table, stars: Table, wcs: WCS, radius_arcsec: float, name: str) -> Pairs:
     """Mutual nearest neighbours within a radius, and how many chance gives."""
     i, j = match_catalog(sources, stars, wcs, radius_arcsec)
-    d = CHANCE_SHIFT_ARCSEC
-    beside = [
-        match_catalog(sources, stars, shifted(wcs, east, north), radius_arcsec)[0].size
-        for east, north in ((d, 0.0), (-d, 0.0), (0.0, d), (0.0, -d))
-    ]
+    # In pixels: a WCS of any projection may be given, and not all can be moved on the sky.
+    d = CHANCE_SHIFT_ARCSEC / 3600.0 / float(np.mean(proj_plane_pixel_scales(wcs.celestial)))
+    beside = []
+    for dx, dy in ((d, 0.0), (-d, 0.0), (0.0, d), (0.0, -d)):
+        moved = Table({"x": sources["x"] + dx, "y": sources["y"] + dy})
+        beside.append(match_catalog(moved, stars, wcs, radius_arcsec)[0].size)
     return Pairs(sources[i], stars[j], name, float(np.mean(beside)))
 
 
