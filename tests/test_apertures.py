@@ -10,7 +10,12 @@ from scipy.spatial import cKDTree
 from photometrus.errors import UsageError
 from photometrus.io.stackfile import read_stack
 from photometrus.kernels.apertures import circle_sums, inside_circle
-from photometrus.stages.apertures import AperturesConfig, aperture_radii, measure_apertures
+from photometrus.stages.apertures import (
+    AperturesConfig,
+    aperture_radii,
+    measure_apertures,
+    published,
+)
 from photometrus.stages.detection import detect
 from photometrus.stages.growth import growth_curve
 from photometrus.stages.noise import measure_noise, true_weights
@@ -53,6 +58,13 @@ def test_sums_are_those_of_photutils():
         assert np.abs(out[0, :, k] - theirs).max() < 0.02 * 10 * radius
         assert np.allclose(out[1, :, k], np.pi * radius**2, atol=0.02)
     assert (out[2] == 0).all()
+
+
+def test_the_published_aperture_is_never_less_than_the_pixels_allow():
+    diameters = np.array([1.5, 2.5, 4.0, 6.0])
+    assert published(diameters, 0.5 * diameters / 0.5) == 1  # PRIME: 2.5 pixels
+    assert published(diameters, 0.5 * diameters / 1.2) == 3  # IRAC: 1.0 and 1.7 are too few
+    assert published(diameters, 0.5 * diameters / 5.0) == 3  # none is: the widest
 
 
 def test_a_neighbour_is_replaced_by_the_other_side():

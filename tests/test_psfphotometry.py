@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 
 from photometrus.groups import batches, friends
 from photometrus.kernels.detect import measure_peaks, peaks, smooth
-from photometrus.stages.hiddenstars import find_hidden
+from photometrus.stages.hiddenstars import beside_stars, find_hidden
 from photometrus.stages.psf import fit_psf
 from photometrus.stages.psfphotometry import (
     force_psf,
@@ -144,6 +144,25 @@ def test_stars_in_the_wings_of_others_are_found(stars, psf):
     # And hardly anything else: 5 sigma, 640000 pixels.
     assert len(found) < 1.2 * len(x)
     assert len(find_hidden(data, 0 * data, stars.weight, table, psf)) == 0
+
+
+def test_in_a_sparse_field_only_neighbours_of_ill_fitting_stars_are_believed(psf):
+    known = Table(
+        {
+            "x": [100.0, 200.0, 300.0, 400.0],
+            "y": [100.0, 100.0, 100.0, 100.0],
+            "flags": [0, 0, 4, 0],
+            "psf_chi2": [80.0, 1.0, 80.0, 80.0],
+            "stellarity": [0.9, 0.9, 0.9, 0.1],
+        }
+    )
+    near = 2 * psf.fwhm_pix
+    x = np.r_[np.asarray(known["x"]) + near, 100.0 + 5 * psf.fwhm_pix]
+    hidden = Table({"x": x, "y": np.full(5, 100.0)})
+    # Not beside a good fit, a saturated star, a galaxy, nor far away.
+    kept = beside_stars(hidden, known, psf)
+    assert list(kept["x"]) == [100.0 + near]
+    assert len(beside_stars(hidden[:0], known, psf)) == 0
 
 
 def test_threads_do_not_change_a_bit(stars, psf, table):

@@ -24,6 +24,7 @@ from photometrus.stages.detection import DetectionConfig
 from photometrus.stages.detrend import FlatConfig
 from photometrus.stages.doubts import DoubtConfig
 from photometrus.stages.growth import GrowthConfig
+from photometrus.stages.hiddenstars import HiddenConfig
 from photometrus.stages.masks import MaskConfig
 from photometrus.stages.noise import NoiseConfig
 from photometrus.stages.placement import PlacementConfig
@@ -114,6 +115,7 @@ class Config:
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     psf: PsfConfig = field(default_factory=PsfConfig)
     psf_photometry: PsfPhotometryConfig = field(default_factory=PsfPhotometryConfig)
+    hidden: HiddenConfig = field(default_factory=HiddenConfig)
     psf_widths: PsfWidthsConfig = field(default_factory=PsfWidthsConfig)
     growth: GrowthConfig = field(default_factory=GrowthConfig)
     apertures: AperturesConfig = field(default_factory=AperturesConfig)

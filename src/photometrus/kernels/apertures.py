@@ -267,10 +267,11 @@ def kron(data, weight, segments, x, y, numbers, a, b, theta, factor, least, out)
 
 
 @njit(nogil=True, cache=True)
-def inspect(data, flags, segments, boxes, x, y, radius, edge, peak, own, near):
+def inspect(data, flags, segments, numbers, boxes, x, y, radius, edge, peak, own, near):
     """What the pixels of each source say: its brightest, the flags on it and near it.
 
-    flags : uint8 (ny, nx); boxes : int64 (n, 4), x and y from and to (included) of source 1, 2...
+    flags : uint8 (ny, nx); numbers : int32 (n,), of the sources in `segments`
+    boxes : int64 (n, 4), x and y from and to (included)
     radius : float64 (n,), of what is near; edge : the bit of `near` for beyond the image
     peak : float64 (n,); own, near : uint8 (n,), all flags; filled
     """
@@ -280,7 +281,7 @@ def inspect(data, flags, segments, boxes, x, y, radius, edge, peak, own, near):
         bits = 0
         for py in range(boxes[s, 2], boxes[s, 3] + 1):
             for px in range(boxes[s, 0], boxes[s, 1] + 1):
-                if segments[py, px] == s + 1:
+                if segments[py, px] == numbers[s]:
                     highest = max(highest, data[py, px])
                     bits |= flags[py, px]
         peak[s], own[s] = highest, bits

@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from photometrus.config import Config
 from photometrus.frame import Image, Stack
-from photometrus.photometry.sources import Measures, matched
+from photometrus.photometry.sources import Measures, matched, with_hidden
 from photometrus.stages.completeness import Completeness, inject
 from photometrus.stages.detection import detect
 from photometrus.stages.psfphotometry import measure_psf
@@ -80,6 +80,8 @@ def injected(measured: Measures, faint: Faint, config: Config, each: Each) -> Co
     def measure(tile: Stack, corner: tuple[int, int]) -> Table:
         found = detect(tile, config.detection)
         moved = measured.psf.moved(*corner)
+        if measured.crowded:
+            found = with_hidden(found, moved, config, crowded=True)
         fluxes = measure_psf(
             found.stack.data,
             tile.weight,

@@ -1,6 +1,6 @@
 """The sources of a stack: found, measured in apertures and with the PSF, with true errors."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from astropy.table import Table, hstack
@@ -11,8 +11,9 @@ from photometrus.frame import Image, Progress, Stack
 from photometrus.kernels.groupfit import matched_fluxes
 from photometrus.pointspread import Psf
 from photometrus.stages.apertures import measure_apertures
-from photometrus.stages.detection import Detections, detect
+from photometrus.stages.detection import Detections, add_sources, detect
 from photometrus.stages.growth import GrowthCurve, growth_curve
+from photometrus.stages.hiddenstars import beside_stars, find_hidden
 from photometrus.stages.noise import Noise, measure_noise
 from photometrus.stages.psf import fit_psf
 from photometrus.stages.psfphotometry import measure_psf, psf_noise_factor, subtract_stars
@@ -21,6 +22,8 @@ from photometrus.stages.widths import measure_widths
 from photometrus.workers import Each
 
 GROWTH_NODES, GROWTH_TERMS = 12, 8
+FIRST_SWEEPS = 3
+"""Of the fit that is only to show what hides behind the stars."""
 FAINT_SNR = 12.0
 MIN_FAINT = 30
 GROWTH_ERROR = 0.01
@@ -35,6 +38,7 @@ class Measures:
     left : float32 (ny, nx), the image less background and stars
     noise_factor : true error of a PSF flux at a given empty place over its formal one
     fit_factor : the same for fluxes of fits; in `sources` already
+    crowded : whether stars were sought behind all others
     """
 
     found: Detections
@@ -45,6 +49,7 @@ class Measures:
     left: Image
     noise_factor: float
     fit_factor: float
+    crowded: bool
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -66,6 +71,8 @@ def measure_sources(stack: Stack, config: Config, each: Each, progress: Progress
     noise = measure_noise(found, config.noise)
     growth = _growth(found, psf, config, notes)
     progress("fluxes", 0, 1)
+    crowded = is_crowded(found, config)
+    found = with_hidden(found, psf, config, each, crowded=crowded)
     table = measure_apertures(found, growth, noise, config.apertures, each)
     fluxes = measure_psf(
         clean.data, clean.weight, found.table, psf, info.gain_e_per_adu, config.psf_photometry, each
@@ -83,7 +90,34 @@ def measure_sources(stack: Stack, config: Config, each: Each, progress: Progress
     _follow_widths(sources, growth, psf, config)
     add_floor(sources, config.photometry.floor_mag)
     progress("fluxes", 1, 1)
-    return Measures(found, psf, noise, growth, sources, left, factor, fit_factor, notes)
+    return Measures(found, psf, noise, growth, sources, left, factor, fit_factor, crowded, notes)
+
+
+def is_crowded(found: Detections, config: Config) -> bool:
+    """Whether stars hide so much of the sky that others hide behind them."""
+    hide = found.empty.hide
+    ny, nx = hide.shape
+    seen = found.stack.weight[: 2 * ny : 2, : 2 * nx : 2] > 0
+    return float(np.mean(hide[seen] > 0)) > config.crowding.from_fraction
+
+
+def with_hidden(
+    found: Detections, psf: Psf, config: Config, each: Each = map, *, crowded: bool
+) -> Detections:
+    """The detections, and the sources that show when these are taken away.
+
+    crowded : take all; else only those next to a star that would be measured wrong without
+    """
+    clean = found.stack
+    quick = replace(config.psf_photometry, sweeps=FIRST_SWEEPS)
+    gain = clean.info.gain_e_per_adu
+    fluxes = measure_psf(clean.data, clean.weight, found.table, psf, gain, quick, each)
+    stars = hstack([found.table["x", "y", "flags"], fluxes], join_type="exact")
+    left = subtract_stars(clean.data, stars, psf)
+    more = find_hidden(clean.data, left, clean.weight, stars, psf, config.hidden)
+    if not crowded:
+        more = beside_stars(more, stars, psf, config.hidden)
+    return add_sources(found, np.asarray(more["x"]), np.asarray(more["y"]), each)
 
 
 def _follow_widths(sources: Table, growth: GrowthCurve, psf: Psf, config: Config) -> None:

@@ -25,6 +25,7 @@ class AperturesConfig:
 
     diameters_arcsec: tuple[float, ...] = (1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
     main_arcsec: float = 2.5  # diameter of the aperture that is published
+    least_radius_pix: float = 1.8  # of it: in less, flux depends on where in a pixel a star is
     kron_factor: float = 2.5  # AUTO's ellipse in units of Kron's first moment
     kron_least: float = 3.5  # its least size in units of a source's rms
 
@@ -37,6 +38,12 @@ def aperture_radii(stack: Stack, config: AperturesConfig = AperturesConfig()) ->
 
 def _diameters(config: AperturesConfig) -> Image:
     return np.unique([*config.diameters_arcsec, config.main_arcsec])
+
+
+def published(diameters: Image, radii: Image, config: AperturesConfig = AperturesConfig()) -> int:
+    """Which of the apertures is published: the main one, or the first that is wide enough."""
+    enough = (diameters >= config.main_arcsec) & (radii >= config.least_radius_pix)
+    return int(np.argmax(enough)) if enough.any() else len(radii) - 1
 
 
 def measure_apertures(
@@ -66,7 +73,7 @@ def measure_apertures(
         np.column_stack([variances, variance]),
         np.column_stack([np.broadcast_to(radii, sums.shape), wide]),
     )
-    main = int(np.argmin(np.abs(diameters - config.main_arcsec)))
+    main = published(diameters, radii, config)
     flags = np.asarray(table["flags"]).copy()
     flags |= np.where(foreign > MAX_REPLACED * np.pi * wide**2, BLENDED, 0).astype(np.int32)
     table["flags"] = flags

@@ -5,12 +5,12 @@ mean for a Gaussian, whatever correlates the pixels. Finding connected pixels an
 `sep`'s, which is SExtractor's (Bertin & Arnouts 1996, A&AS 117, 393; Barbary 2016, JOSS 1, 58).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import sep
-from astropy.table import Table
+from astropy.table import Table, vstack
 from astropy.wcs.utils import pixel_to_skycoord
 
 from photometrus.errors import UsageError
@@ -41,6 +41,9 @@ MAX_FOREIGN = 0.1
 """Share of the window on other sources' pixels from which a source counts as blended."""
 PART = 500
 """Sources measured in one go of a thread."""
+PLACES = ("xcpeak", "ycpeak", "xmin", "xmax", "ymin", "ymax", "npix")
+HIDDEN = np.dtype([*((name, "i8") for name in PLACES), ("flag", "i2"), ("a", "f8"), ("b", "f8")])
+"""What `sep` says of an object, as far as it is needed of a hidden star."""
 MAX_OBJECTS = 4096
 """Parts into which one group of pixels may fall: a whole crowded chip may hang together."""
 
@@ -116,6 +119,35 @@ def detect(
     return Detections(flat, table, segments, empty, fwhm, correlation, config.noise_mesh_pix)
 
 
+def add_sources(found: Detections, x: Image, y: Image, each: Each = map) -> Detections:
+    """The detections and, after them, sources at further places, flagged as deblended.
+
+    x, y : float64 (n,), pixels: what only shows when the others are taken away. Such a source owns
+    the pixels within half a star's width; its place is the one given.
+    """
+    stack, half = found.stack, 0.5 * found.fwhm_pix
+    objects = np.zeros(x.size, HIDDEN)
+    objects["xcpeak"], objects["ycpeak"] = np.rint(x), np.rint(y)
+    objects["flag"] = sep.OBJ_MERGED
+    segments, (ny, nx), reach = found.segments.copy(), stack.data.shape, int(half)
+    for number, one in enumerate(objects, start=len(found.table) + 1):
+        one["xmin"], one["xmax"] = (np.clip(one["xcpeak"] + k, 0, nx - 1) for k in (-reach, reach))
+        one["ymin"], one["ymax"] = (np.clip(one["ycpeak"] + k, 0, ny - 1) for k in (-reach, reach))
+        rows, columns = np.ogrid[one["ymin"] : one["ymax"] + 1, one["xmin"] : one["xmax"] + 1]
+        own = (rows - one["ycpeak"]) ** 2 + (columns - one["xcpeak"]) ** 2 <= half**2
+        segments[rows, columns] = np.where(own, number, segments[rows, columns])
+        one["npix"] = np.count_nonzero(own)
+    scale = np.zeros_like(stack.data)
+    add_mesh_rows(scale, found.correlation, found.cell, 0, 1.0)
+    more = _measured(
+        stack, objects, segments, found.fwhm_pix, _at(scale, objects), each, len(found.table)
+    )
+    sky = pixel_to_skycoord(x, y, stack.wcs).icrs
+    more["x"], more["y"], more["ra_deg"], more["dec_deg"] = x, y, sky.ra.deg, sky.dec.deg
+    table = vstack([found.table, more], metadata_conflicts="silent")
+    return replace(found, table=table, segments=segments)
+
+
 def _less_background(stack: Stack, empty: Empty) -> Stack:
     data = stack.data.copy()
     add_mesh_rows(data, empty.level, empty.cell, 0, -1.0)
@@ -144,18 +176,28 @@ def _at(image: Image, objects: Any) -> Image:
 
 
 def _measured(
-    stack: Stack, objects: Any, segments: Image, fwhm: float, correlation: Image, each: Each
+    stack: Stack,
+    objects: Any,
+    segments: Image,
+    fwhm: float,
+    correlation: Image,
+    each: Each,
+    before: int = 0,
 ) -> Table:
-    """The table of sources; correlation : (n,), true error of sky over that of the weights."""
+    """The table of sources; correlation : (n,), true error of sky over that of the weights.
+
+    before : sources that are known already; the numbers go on from there
+    """
     sigma = fwhm / FWHM_OF_SIGMA
     # Isophotes are those of the filtered image: a star's are wider by root 2.
     own = np.sqrt(np.maximum(objects["a"] * objects["b"] - sigma**2, sigma**2))
     windows = np.where(own > WIDE * sigma, np.minimum(own, WIDEST * sigma), sigma)
-    out = _windows(stack, segments, objects, windows, correlation**2, each)
+    number = np.arange(before + 1, before + len(objects) + 1, dtype=np.int32)
+    out = _windows(stack, segments, (objects, number), windows, correlation**2, each)
     x, y, x_err, y_err, signal, error, a, b, theta, foreign, lost = out.T
     a = np.where(np.isfinite(a), np.maximum(a, LEAST_RMS_PIX), windows)
     b = np.where(np.isfinite(b), np.clip(b, LEAST_RMS_PIX, a), a)
-    peak, flags = _flags(stack, objects, segments, x, y, 2.0 * windows)
+    peak, flags = _flags(stack, (objects, number), segments, x, y, 2.0 * windows)
     flags |= np.where(foreign - lost > MAX_FOREIGN, BLENDED, 0).astype(np.int32)
     flags |= np.where(lost > 0, BAD_PIXELS, 0).astype(np.int32)
     sky = pixel_to_skycoord(x, y, stack.wcs).icrs
@@ -163,7 +205,7 @@ def _measured(
     ix = np.clip(np.rint(x), 0, stack.data.shape[1] - 1).astype(int)
     return Table(
         {
-            "number": np.arange(1, len(objects) + 1, dtype=np.int32),
+            "number": number,
             "x": x,
             "y": y,
             "x_err": np.where(np.isfinite(x_err), x_err, windows),
@@ -185,12 +227,17 @@ def _measured(
 
 
 def _windows(
-    stack: Stack, segments: Image, objects: Any, windows: Image, excess: Image, each: Each
+    stack: Stack,
+    segments: Image,
+    sources: tuple[Any, Image],
+    windows: Image,
+    excess: Image,
+    each: Each,
 ) -> Image:
     """What `kernels.apertures.windowed` says of every source, in parts that threads can share."""
     gain = stack.info.gain_e_per_adu
+    objects, number = sources
     x, y = objects["xcpeak"].astype(float), objects["ycpeak"].astype(float)
-    number = np.arange(1, len(objects) + 1, dtype=np.int32)
     out = np.empty((len(objects), 11))
 
     def part(these: slice) -> None:
@@ -212,13 +259,14 @@ def _windows(
 
 
 def _flags(
-    stack: Stack, objects: Any, segments: Image, x: Image, y: Image, radius: Image
+    stack: Stack, sources: tuple[Any, Image], segments: Image, x: Image, y: Image, radius: Image
 ) -> tuple[Image, Image]:
     """The brightest pixel of every source, ADU, and its flags, int32."""
+    objects, number = sources
     boxes = np.stack([objects[k] for k in ("xmin", "xmax", "ymin", "ymax")], axis=1)
     peak = np.empty(len(objects))
     own, near = np.empty((2, len(objects)), np.uint8)
-    args = (boxes.astype(np.int64), x, y, radius, np.uint8(Bad.EDGE), peak, own, near)
+    args = (number, boxes.astype(np.int64), x, y, radius, np.uint8(Bad.EDGE), peak, own, near)
     inspect(stack.data, stack.flags, segments, *args)
     limit = stack.info.saturation_adu
     saturated = (own & Bad.SATURATED > 0) | (peak > (limit if limit > 0 else np.inf))

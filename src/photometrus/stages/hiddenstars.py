@@ -14,6 +14,8 @@ from photometrus.pointspread import Psf
 
 Array = NDArray[Any]
 GAUSSIAN_FWHM = 2.3548
+SATURATED = 4
+"""Flag of a source."""
 MOST = 200_000
 """No more peaks than this are looked at."""
 
@@ -25,6 +27,8 @@ class HiddenConfig:
     snr: float = 5.0
     apart_fwhm: float = 0.75  # a residual nearer to a known source belongs to it
     part: float = 0.1  # of a model's light: so much of it the PSF's errors may leave
+    least_chi2: float = 3.0  # of a star in a sparse field, beside which others are believed
+    beside_fwhm: float = 4.0  # from it
 
 
 def find_hidden(
@@ -69,6 +73,25 @@ def find_hidden(
     height = filtered[np.floor(y + 0.5).astype(int), np.floor(x + 0.5).astype(int)] / noise
     flags = np.zeros(len(x), np.int32)
     return Table({"x": x, "y": y, "snr": height, "fwhm": flags + psf.fwhm_pix, "flags": flags})
+
+
+def beside_stars(
+    hidden: Table, sources: Table, psf: Psf, config: HiddenConfig = HiddenConfig()
+) -> Table:
+    """Those hidden sources that explain why the star next to them is no good fit.
+
+    sources : x, y, flags, psf_chi2, stellarity of what is known
+    In a sparse field most of what is left when the stars are taken away is of galaxies, of which
+    it would make stars.
+    """
+    if not len(hidden):
+        return hidden
+    tree = cKDTree(np.stack([sources["x"], sources["y"]], axis=1))
+    distance, row = tree.query(np.stack([hidden["x"], hidden["y"]], axis=1))
+    star = np.asarray(sources["stellarity"], float)[row] > 0.5
+    star &= (np.asarray(sources["flags"])[row] & SATURATED) == 0
+    bad = np.asarray(sources["psf_chi2"], float)[row] > config.least_chi2
+    return hidden[star & bad & (distance < config.beside_fwhm * psf.fwhm_pix)]
 
 
 def offset(image: Image, ys: Array, xs: Array, axis: int) -> Array:
