@@ -12,7 +12,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.io.fits import Header
 from astropy.wcs import WCS, Sip
-from astropy.wcs.utils import pixel_to_skycoord, wcs_to_celestial_frame
+from astropy.wcs.utils import wcs_to_celestial_frame
 
 from photometrus.instrument import BORDER_PIXELS, CHIP_CRPIX, CHIP_SIP_ORDER, CHIPS
 
@@ -200,21 +200,14 @@ def fit_tan_sip(
     return tan_sip(crval, (crpix, crpix), cd, a, b)
 
 
-def is_gnomonic(wcs: WCS) -> bool:
-    """Whether it is RA and Dec on a tangential plane, with SIP or without: what PRIME's are."""
-    return tuple(str(kind).removesuffix("-SIP") for kind in wcs.wcs.ctype) == (
-        "RA---TAN",
-        "DEC--TAN",
-    )
-
-
 def pixel_to_sky(wcs: WCS, x: Array, y: Array) -> tuple[Array, Array]:
-    """Degrees ICRS of 0-based pixels."""
-    if not is_gnomonic(wcs):
-        sky = pixel_to_skycoord(np.asarray(x, float), np.asarray(y, float), wcs).icrs
-        return np.asarray(sky.ra.deg), np.asarray(sky.dec.deg)
-    ra, dec = wcs.all_pix2world(np.asarray(x, float), np.asarray(y, float), 0)
-    return np.asarray(ra), np.asarray(dec)
+    """Right ascension and declination (ICRS, degrees) of 0-based pixels."""
+    world = wcs.all_pix2world(np.asarray(x, float), np.asarray(y, float), 0)
+    if _is_equatorial_tan(wcs):
+        return np.asarray(world[0]), np.asarray(world[1])
+    lon, lat = (world[axis] for axis in (wcs.wcs.lng, wcs.wcs.lat))
+    sky = SkyCoord(lon, lat, unit="deg", frame=wcs_to_celestial_frame(wcs)).icrs
+    return np.asarray(sky.ra.deg), np.asarray(sky.dec.deg)
 
 
 def pixel_areas(wcs: WCS, x: Array, y: Array) -> Array:
@@ -233,13 +226,10 @@ def sky_to_pixel(wcs: WCS, ra_deg: Array, dec_deg: Array) -> tuple[Array, Array]
     """0-based pixels of positions, through any distortion; NaN where it does not converge.
 
     SIP is inverted by fixed-point iteration: u = U - A(u, v); for PRIME's 20 pixels over 2000 each
-    round gains two digits. Other telescopes' projections and frames go the slower way of astropy.
+    round gains two digits. Other programs' projections and frames are left to astropy.
     """
-    if not is_gnomonic(wcs):
-        sky = SkyCoord(ra_deg, dec_deg, unit="deg").transform_to(wcs_to_celestial_frame(wcs))
-        lon, lat = sky.spherical.lon.deg, sky.spherical.lat.deg
-        x, y = wcs.celestial.all_world2pix(lon, lat, 0, quiet=True)
-        return np.asarray(x), np.asarray(y)
+    if not _is_equatorial_tan(wcs):
+        return _foreign_pixels(wcs, ra_deg, dec_deg)
     xi, eta = to_plane(np.asarray(ra_deg, float), np.asarray(dec_deg, float), tuple(wcs.wcs.crval))
     inverse = np.linalg.inv(wcs.pixel_scale_matrix) / 3600.0
     big_u = inverse[0, 0] * xi + inverse[0, 1] * eta
@@ -253,6 +243,35 @@ def sky_to_pixel(wcs: WCS, ra_deg: Array, dec_deg: Array) -> tuple[Array, Array]
             u = np.where(far, big_u, np.clip(u, -1e4, 1e4))
             v = np.where(far, big_v, np.clip(v, -1e4, 1e4))
     return u + wcs.wcs.crpix[0] - 1, v + wcs.wcs.crpix[1] - 1
+
+
+def _is_equatorial_tan(wcs: WCS) -> bool:
+    """Whether it is TAN or TAN-SIP in ICRS, or in FK5 of J2000, which is the same within 0.02"."""
+    keys = wcs.wcs
+    j2000 = keys.radesys in ("", "ICRS") or (keys.radesys == "FK5" and keys.equinox == 2000.0)
+    tables = (wcs.cpdis1, wcs.cpdis2, wcs.det2im1, wcs.det2im2)
+    return (
+        tuple(name.removesuffix("-SIP") for name in keys.ctype) == ("RA---TAN", "DEC--TAN")
+        and j2000
+        and keys.lonpole == 180.0
+        and all(table is None for table in tables)
+        and _is_linear(wcs)
+    )
+
+
+def _is_linear(wcs: WCS) -> bool:
+    """Whether there is no polynomial of TPV, which wcslib hides behind the name of TAN."""
+    u, v = 1000.0, 700.0
+    plane = wcs.wcs.p2s([wcs.wcs.crpix + (u, v)], 1)["imgcrd"][0]
+    return bool(np.allclose(plane, wcs.pixel_scale_matrix @ (u, v), rtol=1e-10, atol=1e-13))
+
+
+def _foreign_pixels(wcs: WCS, ra_deg: Array, dec_deg: Array) -> tuple[Array, Array]:
+    sky = SkyCoord(ra_deg, dec_deg, unit="deg").transform_to(wcs_to_celestial_frame(wcs))
+    lon, lat = sky.spherical.lon.deg, sky.spherical.lat.deg
+    world = (lon, lat) if wcs.wcs.lng < wcs.wcs.lat else (lat, lon)
+    x, y = wcs.all_world2pix(*world, 0, quiet=True)
+    return np.asarray(x), np.asarray(y)
 
 
 def shifted(wcs: WCS, east_arcsec: float, north_arcsec: float) -> WCS:

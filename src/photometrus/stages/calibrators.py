@@ -75,12 +75,12 @@ def column(table: Table, name: str, default: float) -> Array:
 def pair(sources: Table, stars: Table, wcs: WCS, radius_arcsec: float, name: str) -> Pairs:
     """Mutual nearest neighbours within a radius, and how many chance gives."""
     i, j = match_catalog(sources, stars, wcs, radius_arcsec)
-    # In pixels: a WCS of any projection may be given, and not all can be moved on the sky.
+    x, y = column(sources, "x", np.nan), column(sources, "y", np.nan)
     d = CHANCE_SHIFT_ARCSEC / 3600.0 / float(np.mean(proj_plane_pixel_scales(wcs.celestial)))
-    beside = []
-    for dx, dy in ((d, 0.0), (-d, 0.0), (0.0, d), (0.0, -d)):
-        moved = Table({"x": sources["x"] + dx, "y": sources["y"] + dy})
-        beside.append(match_catalog(moved, stars, wcs, radius_arcsec)[0].size)
+    beside = [
+        match_catalog(Table({"x": x + dx, "y": y + dy}), stars, wcs, radius_arcsec)[0].size
+        for dx, dy in ((d, 0.0), (-d, 0.0), (0.0, d), (0.0, -d))
+    ]
     return Pairs(sources[i], stars[j], name, float(np.mean(beside)))
 
 
