@@ -394,6 +394,8 @@ def test_without_a_page_there_is_none_of_another_stack(small_night, small_reduct
     page = Products(tmp_path, "J").page([ramp.on_chip(4) for ramp in science(small_night, 5)])
     page.parent.mkdir()
     page.touch()
+    report = Products(tmp_path, "J").html_report
+    report.touch()
     config = load(
         None,
         {
@@ -405,6 +407,7 @@ def test_without_a_page_there_is_none_of_another_stack(small_night, small_reduct
     assert not result.error
     assert result.page is None
     assert not page.exists()
+    assert not report.exists()
 
 
 def test_wrong_rotator_is_found_among_the_stars(tmp_path):

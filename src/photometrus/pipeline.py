@@ -247,6 +247,8 @@ def _reduce(
     _write_record(observation, products, night, command, started)
     if config.run.pages:
         try_report(products.root)
+    else:
+        products.html_report.unlink(missing_ok=True)  # it would tell of an earlier run
     return observation
 
 
