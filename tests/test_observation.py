@@ -247,7 +247,7 @@ def test_development_windows(shared_data, tmp_path):
 def test_small_tree_and_record(small_reduction, small_night, require_program):
     ramps = science(small_night, 5)
     assert_tree(small_reduction, ramps)
-    other = {".json", ".toml", ".dat", ".head", ".png"}
+    other = {".json", ".toml", ".dat", ".head", ".png", ".html"}
     files = [path for path in small_reduction.rglob("*") if path.suffix not in other]
     files = [path for path in files if path.is_file()]
     assert_fits(files, require_program("fitsverify"))
