@@ -247,7 +247,7 @@ def test_development_windows(shared_data, tmp_path):
 def test_small_tree_and_record(small_reduction, small_night, require_program):
     ramps = science(small_night, 5)
     assert_tree(small_reduction, ramps)
-    other = {".json", ".toml", ".dat", ".head", ".png"}
+    other = {".json", ".toml", ".dat", ".head", ".png", ".html"}
     files = [path for path in small_reduction.rglob("*") if path.suffix not in other]
     files = [path for path in files if path.is_file()]
     assert_fits(files, require_program("fitsverify"))
@@ -394,6 +394,8 @@ def test_without_a_page_there_is_none_of_another_stack(small_night, small_reduct
     page = Products(tmp_path, "J").page([ramp.on_chip(4) for ramp in science(small_night, 5)])
     page.parent.mkdir()
     page.touch()
+    report = Products(tmp_path, "J").html_report
+    report.touch()
     config = load(
         None,
         {
@@ -405,6 +407,7 @@ def test_without_a_page_there_is_none_of_another_stack(small_night, small_reduct
     assert not result.error
     assert result.page is None
     assert not page.exists()
+    assert not report.exists()
 
 
 def test_wrong_rotator_is_found_among_the_stars(tmp_path):

@@ -299,6 +299,8 @@ def reduce_material(
     observation = record()
     if config.run.pages:
         try_report(products.root)
+    else:
+        products.html_report.unlink(missing_ok=True)  # it would tell of an earlier run
     return observation
 
 

@@ -1,0 +1,299 @@
+"""The page of an observation in a real browser."""
+
+import shutil
+
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+from astropy.wcs import WCS
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from conftest import skip_unless_ci
+from htmlcase import BREAKOUT, HOSTILE, SIZE, TARGET, header, make_tree
+from photometrus.htmlreport.page import write_report
+
+LEAST_CONTRAST = 4.5
+"""Of text on its ground: WCAG 2, level AA."""
+CONTRAST = """
+const ask = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+const rgba = (color) => {
+  ask.clearRect(0, 0, 1, 1); ask.fillStyle = color; ask.fillRect(0, 0, 1, 1);
+  return [...ask.getImageData(0, 0, 1, 1).data];
+};
+const light = (color) => {
+  const [r, g, b] = rgba(color).map((v) => v / 255).map(
+    (v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const ground = (at) => {
+  while (at && rgba(getComputedStyle(at).backgroundColor)[3] < 255) at = at.parentElement;
+  return at ? getComputedStyle(at).backgroundColor : 'white';
+};
+const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+const found = [];
+for (let node; node = texts.nextNode();) {
+  const at = node.parentElement;
+  if (!node.textContent.trim() || !at.checkVisibility() || at.closest('script, svg')) continue;
+  const [a, b] = [light(getComputedStyle(at).color), light(ground(at))].sort((x, y) => y - x);
+  found.push([(a + 0.05) / (b + 0.05), node.textContent.trim().slice(0, 40)]);
+}
+return found;
+"""
+NAMELESS = """
+const named = (at) => (at.getAttribute('aria-label') || at.textContent
+  || (at.labels && at.labels.length && at.labels[0].textContent)
+  || [...at.querySelectorAll('img')].map((i) => i.alt).join('')).trim();
+const ids = [...document.querySelectorAll('[id]')].map((at) => at.id);
+const pointed = [...document.querySelectorAll('[aria-labelledby], [aria-describedby]')]
+  .map((at) => at.getAttribute('aria-labelledby') || at.getAttribute('aria-describedby'));
+return [
+  ...[...document.querySelectorAll('button, a, input, [role]')].filter((at) => !named(at)),
+  ...[...document.querySelectorAll('main img')].filter((at) => !at.alt),
+].map((at) => at.outerHTML.slice(0, 80)).concat(
+  ids.filter((id, k) => ids.indexOf(id) !== k), pointed.filter((id) => !ids.includes(id)));
+"""
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    root = make_tree(tmp_path_factory.mktemp("observation"))
+    write_report(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real Chromium without a window."""
+    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
+    if not all(programs):
+        skip_unless_ci("chromium and chromium-driver are not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs[0]
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(programs[1]))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def open_page(browser, tree):
+    """Gives a function that opens the page at a width; at the end the console must be empty."""
+
+    def show(width: int = 1440, scheme: str = "light"):
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        media = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
+        features = [{"name": name, "value": value} for name, value in media.items()]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        browser.get((tree / "report.html").as_uri())
+        return browser
+
+    yield show
+    assert browser.get_log("browser") == []
+
+
+def of_chip(page, chip: int, what: str):
+    return page.find_element(By.CSS_SELECTOR, f"[aria-labelledby=chip{chip}] {what}")
+
+
+def scale(page, chip: int) -> float:
+    text = of_chip(page, chip, ".layer").get_attribute("style")
+    return float(text.split("scale(")[1].split(")")[0])
+
+
+def point_at(page, chip: int, x: float, y: float):
+    """The mouse at a part of a preview, from its upper left; what the page says of it."""
+    view = of_chip(page, chip, ".view")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", view)
+    box = view.rect
+    dx, dy = round((x - 0.5) * box["width"]), round((y - 0.5) * box["height"])
+    ActionChains(page, duration=0).move_to_element_with_offset(view, dx, dy).perform()
+    # Where the mouse is in truth: browsers round to whole pixels.
+    at = page.execute_script(
+        "const b = arguments[0].getBoundingClientRect();"
+        "return [b.left + b.width / 2, b.top + b.height / 2, b.left, b.top, b.width, b.height]",
+        view,
+    )
+    inside = int(at[0]) + dx - at[2], int(at[1]) + dy - at[3]
+    return (inside[0] / at[4], inside[1] / at[5]), of_chip(page, chip, ".readout").text
+
+
+def told(text: str) -> SkyCoord:
+    """The position in a read-out: its sexagesimal half, which must agree with the degrees."""
+    words, degrees = text.replace("−", "-").split(" · ")
+    both = [SkyCoord(words, unit=("hourangle", "deg")), SkyCoord(degrees, unit="deg")]
+    # The right ascension has hundredths of a second of time: 0.075 arcsec at most.
+    assert both[0].separation(both[1]).arcsec < 0.15
+    return both[1]
+
+
+@pytest.mark.parametrize("zoom", [0, 3])
+@pytest.mark.parametrize("chip", [1, 4])
+def test_the_readout_is_what_astropy_says(open_page, chip, zoom):
+    page = open_page()
+    for _ in range(zoom):
+        of_chip(page, chip, "[data-do=in]").click()
+    (x, y), text = point_at(page, chip, 0.3, 0.8)
+    ny, nx = SIZE
+    # Zoomed about the middle, by 1.4 each time.
+    px, py = (0.5 + (v - 0.5) / 1.4**zoom for v in (x, y))
+    truth = WCS(header(chip)).pixel_to_world(px * nx - 0.5, ny - py * ny - 0.5)
+    # A pixel of the screen is 0.3 arcsec here, and two roundings of one may differ.
+    assert told(text).separation(truth).arcsec < 1.0
+
+
+def test_zoom_by_wheel_keys_buttons_and_drag(open_page):
+    page = open_page()
+    view = of_chip(page, 2, ".view")
+    point_at(page, 2, 0.5, 0.5)
+    before = page.execute_script("return scrollY")
+    ActionChains(page).scroll_from_origin(ScrollOrigin.from_element(view), 0, -120).perform()
+    assert scale(page, 2) == 1.0  # nobody is caught: the wheel turns the page until one clicks
+    view.click()
+    ActionChains(page).scroll_from_origin(ScrollOrigin.from_element(view), 0, -200).perform()
+    assert scale(page, 2) == pytest.approx(np.exp(200 / 400), rel=1e-3)
+    assert page.execute_script("return scrollY") <= before
+    view.send_keys("0")
+    assert scale(page, 2) == 1.0
+    view.send_keys("+", "+", "-")
+    assert scale(page, 2) == pytest.approx(1.4)
+    middle = told(of_chip(page, 2, ".readout").text)
+    view.send_keys(Keys.ARROW_RIGHT)
+    moved = told(of_chip(page, 2, ".readout").text)
+    east, north = middle.spherical_offsets_to(moved)
+    # 60 pixels of the screen to the right are to the west, up to the edge.
+    assert east.arcsec < -10
+    assert abs(north.arcsec) < 0.1
+    ActionChains(page, duration=50).drag_and_drop_by_offset(view, 40, 0).perform()
+    back = told(of_chip(page, 2, ".readout").text)
+    view.send_keys("+", "-")
+    assert told(of_chip(page, 2, ".readout").text).ra > moved.ra
+    assert back.ra.deg > 0
+    assert scale(page, 3) == 1.0
+
+
+def test_large_and_inverted(open_page):
+    page = open_page()
+    chip = of_chip(page, 3, ".view")
+    small = chip.rect["width"]
+    button = of_chip(page, 3, "[data-do=large]")
+    page.execute_script("arguments[0].click()", button)
+    assert button.get_attribute("aria-pressed") == "true"
+    assert chip.rect["width"] > 1.8 * small
+    invert = page.find_element(By.ID, "invert")
+    invert.send_keys(Keys.SPACE)
+    assert invert.get_attribute("aria-pressed") == "true"
+    assert of_chip(page, 3, "img").value_of_css_property("filter") == "invert(1)"
+
+
+def test_marks_are_where_they_belong(open_page):
+    page = open_page()
+    for kind, n in (("stars", 1), ("others", 1), ("targets", 1)):
+        box = page.find_element(By.CSS_SELECTOR, f"[data-marks={kind}]")
+        circles = page.find_elements(By.CSS_SELECTOR, f"g.{kind} circle")
+        assert len(circles) == n
+        assert circles[0].is_displayed() == box.is_selected() == (kind == "targets")
+        page.execute_script("arguments[0].click()", box)
+        assert circles[0].is_displayed() == box.is_selected() == (kind != "targets")
+    # The catalogue's star is in the middle of the stack, the target at its place.
+    ny, nx = SIZE
+    x, y = WCS(header(1)).all_world2pix(*TARGET, 0)
+    for kind, wanted in (("stars", (nx / 2, ny / 2)), ("targets", (x + 0.5, ny - y - 0.5))):
+        circle = page.find_element(By.CSS_SELECTOR, f"g.{kind} circle")
+        found = [float(circle.get_attribute(name)) for name in ("cx", "cy")]
+        assert found == pytest.approx(wanted, abs=0.06)  # they are written with one digit
+
+
+def test_tables_sort_and_say_so(open_page):
+    page = open_page()
+    table = page.find_element(By.CSS_SELECTOR, "[aria-label=Frames] table")
+
+    def column(k: int) -> list[str]:
+        return [
+            row.text for row in table.find_elements(By.CSS_SELECTOR, f"tbody tr > :nth-child({k})")
+        ]
+
+    head = table.find_elements(By.CSS_SELECTOR, "thead th")[3]
+    for key, order, first in ((Keys.ENTER, "ascending", "1.90"), (" ", "descending", "10.20")):
+        head.find_element(By.TAG_NAME, "button").send_keys(key)
+        assert head.get_attribute("aria-sort") == order
+        other = "10.20" if first == "1.90" else "1.90"
+        # By number, not by letters; what is unknown last.
+        assert column(4) == 4 * [first] + 4 * [other] + 4 * ["–"]
+    table.find_elements(By.CSS_SELECTOR, "thead button")[0].click()
+    assert column(1) == sorted(column(1))
+    assert head.get_attribute("aria-sort") is None
+
+
+def test_figures_open_and_close(open_page):
+    page = open_page()
+    thumb = page.find_element(By.CSS_SELECTOR, ".thumb")
+    page.execute_script("arguments[0].focus()", thumb)
+    thumb.send_keys(Keys.ENTER)
+    dialog = page.find_element(By.TAG_NAME, "dialog")
+    assert dialog.is_displayed()
+    assert dialog.find_element(By.TAG_NAME, "img").get_attribute("alt") == "Quality of C1"
+    ActionChains(page).send_keys(Keys.ESCAPE).perform()
+    assert not dialog.is_displayed()
+    assert page.switch_to.active_element == thumb
+
+
+def test_hostile_words_stay_words(open_page):
+    page = open_page()
+    assert page.find_element(By.TAG_NAME, "h1").text == HOSTILE
+    assert HOSTILE in page.title
+    assert len(page.find_elements(By.TAG_NAME, "script")) == 1
+    assert not page.find_elements(By.CSS_SELECTOR, "img[src=x], [onerror]")
+    shown = page.find_element(By.TAG_NAME, "body").get_attribute("textContent")
+    # A note of all, one of each chip, a reason for each loss twice, a survey, a report, ...
+    assert shown.count(BREAKOUT) >= 1 + 4 + 8 + 1 + 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_words_can_be_read(open_page, scheme):
+    page = open_page(scheme=scheme)
+    page.execute_script("document.querySelectorAll('details').forEach((d) => d.open = true)")
+    page.find_element(By.ID, "invert").click()
+    found = page.execute_script(CONTRAST)
+    assert len(found) > 100
+    assert min(found)[0] >= LEAST_CONTRAST, min(found)
+
+
+def test_everything_has_a_name_and_the_keyboard_gets_everywhere(open_page):
+    page = open_page()
+    assert page.execute_script(NAMELESS) == []
+    assert page.find_element(By.TAG_NAME, "html").get_attribute("lang") == "en"
+    for landmark in ("header", "nav", "main", "footer"):
+        assert page.find_element(By.TAG_NAME, landmark)
+    headings = page.execute_script(
+        "return [...document.querySelectorAll('h1, h2, h3')].map((h) => Number(h.tagName[1]))"
+    )
+    assert headings[0] == 1
+    assert headings.count(1) == 1
+    assert max(np.diff(headings)) == 1  # no level is left out on the way down
+    reached = set()
+    for _ in range(120):
+        ActionChains(page).send_keys(Keys.TAB).perform()
+        reached.add(page.execute_script(
+            "const at = document.activeElement;"
+            "return at.className + at.tagName + (at.dataset.do || '')"
+        ))  # fmt: skip
+    wanted = {"skipA", "viewDIV", "BUTTONin", "BUTTONlarge", "INPUT", "thumbBUTTON", "SUMMARY"}
+    assert {name.replace("zoomed", "").strip() for name in reached} >= wanted
+
+
+@pytest.mark.parametrize("width", [320, 390, 768])
+def test_a_phone_does_not_scroll_sideways(open_page, width):
+    page = open_page(width)
+    page.execute_script("document.querySelectorAll('details').forEach((d) => d.open = true)")
+    sizes = page.execute_script(
+        "const e = document.documentElement; return [e.scrollWidth, e.clientWidth]"
+    )
+    assert sizes[0] <= sizes[1] <= width
