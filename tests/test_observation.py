@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 
 from photometrus.config import load
 from photometrus.io import external, ldac
+from photometrus.io.stackfile import stem
 from photometrus.pipeline import Request, reduce_folder, reduce_observation
 from photometrus.products import Products, RampId
 from photometrus.simulate.night import SimulateConfig, simulate_night
@@ -25,6 +26,10 @@ from servers import ssh_server, web_server
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import accuracy  # noqa: E402
+from judge.catalog import read_catalog  # noqa: E402
+from judge.magnitudes import measure_catalog  # noqa: E402
+from judge.stack import read_stack  # noqa: E402
+from judge.truth import read_truth  # noqa: E402
 
 NIGHT = date(2024, 6, 6)
 CHIPS = (1, 2, 3, 4)
@@ -174,26 +179,33 @@ def test_full_size_over_http_with_three_broken_ramps(full_night, tmp_path):
     shutil.rmtree(parent)
 
 
-@pytest.mark.slow
-def test_development_chip_at_full_size(shared_data, tmp_path, require_program):
-    data = shared_data / "dev_full"
+@pytest.fixture(scope="session")
+def development_chip(shared_data, tmp_path_factory) -> Path:
+    """The full-size development chip, reduced."""
+    data, parent = shared_data / "dev_full", tmp_path_factory.mktemp("development") / "p"
     done = command(
-        *("pipeline", "-parent", str(tmp_path / "p"), "-target", "field1111", "-date", "20240606"),
+        *("pipeline", "-parent", str(parent), "-target", "field1111", "-date", "20240606"),
         *("-band", "J", "-chip", "3", "-archive", str(data), "-astromnet"),
-        *("-catalog", str(data / "refcat_2mass.fits"), "-flat_dir", str(tmp_path / "flats")),
+        *("-catalog", str(data / "refcat_2mass.fits"), "-flat_dir", str(parent.parent / "flats")),
     )
     assert done.returncode == 0, done.stderr
-    numbers = accuracy.measure(tmp_path / "p", data / "truth", 3, data / "refcat_2mass.fits")
+    return parent
+
+
+@pytest.mark.slow
+def test_development_chip_at_full_size(development_chip, shared_data, tmp_path, require_program):
+    data = shared_data / "dev_full"
+    numbers = accuracy.measure(development_chip, data / "truth", 3, data / "refcat_2mass.fits")
     assert accuracy.check(numbers) == []
     # astrometry.net solved the full-size stack with an index built from the catalogue; whichever
     # solution was kept passes the check above.
-    record = json.loads((tmp_path / "p/run.json").read_text())
+    record = json.loads((development_chip / "run.json").read_text())
     notes = " ".join(record["chips"]["C3"]["notes"])
     require_program("solve-field")
     assert "astrometry.net" in notes
     assert "solved" in notes or "its solution was taken" in notes
     # The real SCAMP reads every .cat as it is.
-    catalogs = sorted((tmp_path / "p/C3_sub").glob("*.cat"))
+    catalogs = sorted((development_chip / "C3_sub").glob("*.cat"))
     copies = [Path(shutil.copy(path, tmp_path)) for path in catalogs]
     require_program("scamp")
     table = Table.read(data / "refcat_2mass.fits")
@@ -213,6 +225,36 @@ def test_development_chip_at_full_size(shared_data, tmp_path, require_program):
     assert all(solution.trusted for solution in solutions)
     # A catalogue with 0.1" of scatter per axis; SCAMP quotes the rms of the bright matched stars.
     assert all(max(solution.rms_arcsec) < 0.25 for solution in solutions)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stars", ["deep", "2mass"])
+def test_photometry_of_the_development_chip(development_chip, shared_data, stars):
+    data = shared_data / "dev_full"
+    transient = json.loads((data / "truth" / "meta.json").read_text())["transient"]
+    (stack,) = (development_chip / "stack").glob("coadd.*73.C3.fits*")
+    done = command(
+        *("photometry", "-filepath", str(stack), "-catalog", str(data / f"refcat_{stars}.fits")),
+        *("-magsys", "native", "-grb_ra", str(transient["ra"]), "-grb_dec", str(transient["dec"])),
+        *("-no_plots", "-no_completeness"),
+    )
+    assert done.returncode == 0, done.stderr
+    truth = read_truth(data / "truth", 3)
+    published = read_catalog(stack.with_name(f"{stem(stack)}.local.ecsv"), truth.band, 0.0)
+    numbers = measure_catalog(published, truth, read_stack(development_chip, 3))
+    limits = {
+        "psf.bright.rms": (None, 0.010),
+        "aper.bright.rms": (None, 0.010),
+        "psf.snr_10_20.offset": (-0.02, 0.02),
+        "aper.snr_10_20.offset": (-0.02, 0.02),
+    }
+    if stars == "deep":
+        limits |= {"psf.bright.offset": (-0.005, 0.005)}
+    else:
+        limits |= {"psf.zero_point_pull": (-1.0, 1.0)}
+    assert accuracy.check(numbers, limits) == []
+    (row,) = Table.read(stack.with_name("GRB_J_C3_Data_local_01599131.ecsv"))
+    assert abs(row["JpsfMag"] - transient["mag"]) < 2 * row["JpsfMag_Err"]
 
 
 def test_development_windows(shared_data, tmp_path):

@@ -129,9 +129,8 @@ def test_parquet_holds_what_ecsv_holds(done):
 def test_the_transient_is_within_two_errors_and_the_report_tells_its_time(done, sky):
     folder, _ = done
     row = Table.read(folder / "GRB240606A_J_C3_Data_local_01599131.ecsv")[0]
-    name = next(name for name in row.colnames if name.lower() == "jpsfmag")
     truth = sky.transient_mag + J_TO_AB
-    assert abs(row[name] - truth) < 2 * row[f"{name}_Err"]
+    assert abs(row["JpsfMag"] - truth) < 2 * row["JpsfMag_Err"]
     report = (folder / "GRB240606A_J_C3_Report_local_01599131.txt").read_text()
     assert "GRB240606A" in report
     assert re.search(r"T-T0 \(mid\)\s+60\.0 min|T-T0 \(mid\)\s+1\.0+ h", report)
