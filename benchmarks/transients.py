@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from astropy.table import Table
 
 from helpers import machine
 
 ABSENT_MAG = 30.0
 """Fainter than anything: the simulator gives the place, and no photon."""
 SEED = 4000
+DETECTED_SNR = 5.0
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Answer:
 
     @property
     def detected(self) -> bool:
-        """Whether it claims a detection: five sigma, forced at the place."""
-        return self.snr >= 5.0
+        """Whether it claims a detection, of five sigma."""
+        return self.snr >= DETECTED_SNR
 
 
 def fields(number: int) -> list[Field]:
@@ -91,9 +91,14 @@ def answer(field: Field, size: int, work: Path) -> tuple[Answer, float]:
         *("-grb_ra", true["ra"], "-grb_dec", true["dec"], "-grb_radius", "3", "-magsys", "Vega"),
         "-no_plots",
     )
-    table = Table.read(next((parent / "stack").glob("GRB_*Data*.ecsv")))
-    forced = table.meta["forced"]
-    said = Answer(*(float(forced[key]) for key in ("snr", "mag", "mag_err", "limit_5sigma")))
+    report = json.loads(next((parent / "stack").glob("GRB_*Report*.json")).read_text())
+    # What is published: the source in the circle; without one, what is forced at the place.
+    found = report["snr"] is not None and report["snr"] >= DETECTED_SNR
+    mag, error, snr = (
+        report[f"{'' if found else 'forced_'}{k}"] for k in ("mag", "mag_err", "snr")
+    )
+    error = float(np.hypot(error or np.nan, report["mag_sys_err"] or 0.0))
+    said = Answer(float(snr), float(mag or np.nan), error, float(report["limit_5sigma"]))
     shutil.rmtree(night)
     shutil.rmtree(parent)
     return said, float(true["mag"])

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm
 
 from helpers import MEDIAN_ERROR, Array, Numbers, robust_sigma, within
 from judge.catalog import SATURATED, Catalog, match
@@ -198,7 +199,9 @@ def limit_check(judged: Judged) -> Numbers:
     n = int(near.sum())
     if n == 0:
         return {"mag_5sigma": limit, "n": 0}
-    at_limit, chance = sure.sum() / n, float(np.sqrt(0.25 / n))
+    # Over so wide a bin somewhat more than half are above it: the flux is no straight line.
+    bin_mean = norm.cdf(5 * 10 ** (-0.4 * (judged.mag[near] - limit)) - 5).mean()
+    at_limit, chance = sure.sum() / n - (bin_mean - 0.5), float(np.sqrt(0.25 / n))
     return {
         "mag_5sigma": limit,
         "mag_5sigma_of_errors": own,

@@ -12,7 +12,7 @@ from photometrus.errors import PhotometrusError
 from photometrus.frame import StackInfo
 from photometrus.io.stackfile import ENDINGS, read_stack
 from photometrus.photometry.calibrating import Zero
-from photometrus.photometry.sources import Measures, matched
+from photometrus.photometry.sources import Measures, matched, with_floor
 from photometrus.sighting import NOT_COVERED, AtPosition, Sighting, Target
 from photometrus.stages.counterparts import find_counterparts
 from photometrus.stages.doubts import find_doubts
@@ -41,6 +41,7 @@ def at_position(target: Target, measured: Measures, zero: Zero, config: Config) 
     )
     flux = float(forced["flux_psf"][0])
     error = float(forced["flux_psf_err"][0]) * measured.noise_factor
+    error = float(with_floor(flux, error, config.photometry.floor_mag))
     if not (math.isfinite(flux) and error > 0):
         return NOT_COVERED
     limits = [math.nan, math.nan]

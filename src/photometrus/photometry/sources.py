@@ -161,11 +161,15 @@ def matched(
 
 
 def add_floor(sources: Table, floor_mag: float) -> None:
-    """Add to all flux errors what flats and PSFs leave whatever the light: a part of the flux."""
-    share = floor_mag * np.log(10) / 2.5
+    """Add the floor to all flux errors of a table, in place."""
     for name in ("flux_psf", "flux_aper", "flux_auto", "flux_apers"):
         error = np.asarray(sources[f"{name}_err"], float)
-        sources[f"{name}_err"] = np.hypot(error, share * np.asarray(sources[name], float))
+        sources[f"{name}_err"] = with_floor(np.asarray(sources[name], float), error, floor_mag)
+
+
+def with_floor(flux: Image | float, error: Image | float, floor_mag: float) -> Image:
+    """Errors with what flats and PSFs leave whatever the light: a part of the flux."""
+    return np.hypot(error, floor_mag * np.log(10) / 2.5 * flux)
 
 
 def _growth(found: Detections, psf: Psf, config: Config, notes: list[str]) -> GrowthCurve:
