@@ -38,9 +38,7 @@ def report(
     who = f" with the {TELESCOPE}" if info.chip else ""
     name = target.name or "the target"
     parts = [
-        f"The field of {name} was observed{who} in {calibration.band}"
-        f" from {_utc(info.begin_mjd)} to {_utc(info.end_mjd)} UTC"
-        + (f", {since(info.begin_mjd, t0_mjd)} after T0." if t0_mjd is not None else "."),
+        f"The field of {name} was observed{who} in {calibration.band}{_when(info, t0_mjd)}.",
         _found(sighting, calibration),
     ]
     blocks = [_wrapped(part) for part in parts]
@@ -50,6 +48,15 @@ def report(
     blocks.append(_wrapped(_calibrated(calibration)))
     blocks.append(_wrapped(_extinction(calibration.band, e_b_v)))
     return _ascii("\n\n".join(blocks)) + "\n"
+
+
+def _when(info: StackInfo, t0_mjd: float | None) -> str:
+    """From when to when, as far as the header tells."""
+    if not math.isfinite(info.begin_mjd):
+        return ""
+    end = f" to {_utc(info.end_mjd)}" if math.isfinite(info.end_mjd) else ""
+    after = "" if t0_mjd is None else f", {since(info.begin_mjd, t0_mjd)} after T0"
+    return f" from {_utc(info.begin_mjd)}{end} UTC{after}"
 
 
 def record(

@@ -182,6 +182,8 @@ def targets_of(order: Order) -> "tuple[Target, ...]":
     ra, dec, listed = order.get("grb_ra"), order.get("grb_dec"), order.get("grb_coordlist", ())
     if (ra is None) != (dec is None):
         raise UsageError("a target has both -grb_ra and -grb_dec; one of them is missing")
+    if ra is None and not listed and "grb_radius" in order.given:
+        raise UsageError("-grb_radius needs a position: -grb_ra and -grb_dec, or -grb_coordlist")
     one = () if ra is None else (Target(name, ra, dec, radius),)
     many = tuple(
         Target(place.name or name, place.ra_deg, place.dec_deg, place.radius_arcsec or radius)
