@@ -156,7 +156,8 @@ def main() -> int:
     print(kernel_table(pairs))
     if given.write:
         text = PAGE.read_text(encoding="utf-8")
-        text = put(text, "chip", f"{where}\n\n{chip_table(rows)}")
+        picture = "![time and memory against the number of ramps](performance.png)"
+        text = put(text, "chip", f"{where}\n\n{chip_table(rows)}\n\n{picture}")
         text = put(text, "kernels", kernel_table(pairs))
         PAGE.write_text(text, encoding="utf-8")
         plot(rows, PAGE.with_name("performance.png"))
