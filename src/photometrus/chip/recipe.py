@@ -12,6 +12,7 @@ from dataclasses import replace
 from threadpoolctl import threadpool_limits
 
 from photometrus.chip import files, frames, judgement, marks, skies, solution, stacking, stars
+from photometrus.chip.memory import kept_memory
 from photometrus.chip.run import Reference, Run
 from photometrus.config import Config
 from photometrus.errors import PhotometrusError
@@ -57,7 +58,7 @@ def reduce_chip(
     started = time.monotonic()
     try:
         # The matrices are small: a second BLAS thread costs more than it gives.
-        with threadpool_limits(1, user_api="blas"), run.scratch:
+        with threadpool_limits(1, user_api="blas"), kept_memory(), run.scratch:
             result = reduce(run)
     except PhotometrusError as error:
         log.error("C%d: %s", chip, error)  # noqa: TRY400 - explained, not a bug
