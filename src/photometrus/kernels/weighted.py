@@ -89,7 +89,10 @@ def clipped_mean(stack, weight, middle, first, sigma, tolerance, out, out_weight
     n = stack.shape[0]
     ny, nx = out.shape
     values = np.empty(n, np.float32)
-    total_of, norm_of, worst = np.empty((3, nx), np.float32)
+    # One by one: rows of one array would not be known to be contiguous.
+    total_of = np.empty(nx, np.float32)
+    norm_of = np.empty(nx, np.float32)
+    worst = np.empty(nx, np.float32)
     known = np.empty(nx, np.int32)
     for y in range(ny):
         r = first + y
