@@ -87,7 +87,17 @@ def reduce(run: Run) -> ChipResult:
         result, numbers = stacking.stack(run, tracks), {}
     if run.config.run.astrometry_net:
         result = stacking.refine_with_astrometry_net(run, result, catalog)
-    numbers = {**judgement.numbers(run, run.used(tracks)), **numbers}
-    written = files.write_stack(run, result, run.used(tracks), numbers)
-    written = replace(written, extras=files.write_extras(run, result, tracks))
-    return files.draw_page(run, written, result, tracks, hidden)
+    numbers = {
+        **judgement.numbers(run, run.used(tracks)),
+        **numbers,
+        "rejected_fraction": result.rejected_fraction,
+    }
+    # The page is drawn while the stack is compressed.
+    done, page = run.each(
+        lambda make: make(),
+        [
+            lambda: files.write_stack(run, result, run.used(tracks), numbers),
+            lambda: files.draw_page(run, result, tracks, hidden, numbers),
+        ],
+    )
+    return replace(done, page=page, extras=files.write_extras(run, result, tracks))

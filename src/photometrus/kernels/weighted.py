@@ -171,6 +171,25 @@ def _mean_of_all(stack, weight, centre, r, sigma, tolerance, total, norm, known,
 
 
 @njit(nogil=True, cache=True)
+def given_weight(weight, first, total):
+    """Sums of the weights of each pixel's values; returns how many values have any.
+
+    weight : float32 (n, rows, nx); first : row of these with which the sums begin
+    total : float32 (ny, nx), set
+    """
+    known = 0
+    for y in range(total.shape[0]):
+        line = total[y]
+        line[:] = 0
+        for i in range(weight.shape[0]):
+            w = weight[i, first + y]
+            for x in range(line.size):
+                line[x] += w[x]
+                known += w[x] > 0
+    return known
+
+
+@njit(nogil=True, cache=True)
 def weighted_median(stack, weight, out, out_weight):
     """Median of each pixel's values, and the inverse variance of that median.
 
