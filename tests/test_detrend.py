@@ -14,6 +14,7 @@ from photometrus.stages.detrend import (
     Flat,
     FlatConfig,
     bad_fraction,
+    every_nth,
     finish_flat,
     flat_bad_pixels,
     level,
@@ -86,6 +87,18 @@ def test_flags_come_from_ramp_and_flat():
     np.testing.assert_array_equal(bad, want)
     assert np.isfinite(data).all()
     assert bad_fraction(pixels(data, bad), every=1) == pytest.approx(5 / 144)
+
+
+def test_every_nth_row_says_the_same_as_the_frame():
+    rs = np.random.RandomState(3)
+    frame = pixels(
+        rs.normal(500, 10, (100, 30)).astype(np.float32),
+        (rs.uniform(size=(100, 30)) < 0.1).astype(np.uint8),
+    )
+    some = every_nth(frame, 16)
+    assert some.shape == (6, 30)
+    assert level(some, every=1) == level(frame)
+    assert bad_fraction(some, every=1) == pytest.approx(bad_fraction(frame))
 
 
 def test_a_frames_own_marks_are_among_its_flags():

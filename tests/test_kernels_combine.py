@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from photometrus.kernels.combine import clipped_average, clipped_median, shrink, undo_share, vote
-from photometrus.kernels.weighted import clipped_mean, middles, weighted_median
+from photometrus.kernels.weighted import clipped_mean, given_weight, middles, weighted_median
 from synth import read_only, untouched
 
 
@@ -221,6 +221,15 @@ def test_rows_of_the_middle_beyond_the_output_are_only_looked_at():
         np.testing.assert_array_equal(out_w, norm[y0:y1])
     np.testing.assert_array_equal(counts, rejected)
     assert counts.sum() > 0
+
+
+def test_given_weights_are_summed_and_counted_where_the_output_is():
+    rs = np.random.RandomState(5)
+    weight = rs.uniform(size=(4, 7, 300)).astype(np.float32)
+    weight[rs.uniform(size=weight.shape) < 0.3] = 0
+    total = np.full((5, 300), np.nan, np.float32)
+    assert given_weight(read_only(weight), 1, total) == np.count_nonzero(weight[:, 1:6])
+    np.testing.assert_array_equal(total, weight[:, 1:6].sum(axis=0))
 
 
 def test_one_value_is_believed():

@@ -1,11 +1,11 @@
 """A robust straight fit with terms that earn their place, for zero points."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 Array = NDArray[Any]  # float64
 CLIP_SIGMA = 3.0
@@ -99,8 +99,9 @@ def start(design: Array, values: Array, sigma: Array) -> tuple[Array, float]:
 
 def kept_variance(clip_sigma: float) -> float:
     """Variance of a Gaussian without what lies beyond a clip."""
-    tails = 2 * clip_sigma * norm.pdf(clip_sigma)
-    return float(1 - tails / (norm.cdf(clip_sigma) - norm.cdf(-clip_sigma)))
+    # Written out: scipy.stats takes a third of a second to import.
+    tails = clip_sigma * math.sqrt(2 / math.pi) * math.exp(-0.5 * clip_sigma**2)
+    return 1 - tails / math.erf(clip_sigma / math.sqrt(2))
 
 
 def fit(design: Array, values: Array, sigma: Array, clip_sigma: float = CLIP_SIGMA) -> Fit:

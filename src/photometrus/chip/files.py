@@ -43,7 +43,6 @@ def write_stack(
     run: Run, result: Coadd, good: list[Track], numbers: dict[str, float]
 ) -> ChipResult:
     """The stack, its weight map and its WCS; and the chip's result."""
-    numbers["rejected_fraction"] = result.rejected_fraction
     result = replace(result, measures=_cards(numbers))
     files = StackFiles(run.products, run.ramps, run.config)
     path, weight = files.write(result, [track.frame for track in good])
@@ -73,29 +72,33 @@ def write_extras(run: Run, whole: Coadd, tracks: list[Track]) -> list[Path]:
 
 
 def draw_page(
-    run: Run, done: ChipResult, result: Coadd, tracks: list[Track], stars: masks.StarMask
-) -> ChipResult:
-    """The chip's page, unless none is wanted; and the chip's result with it."""
+    run: Run,
+    result: Coadd,
+    tracks: list[Track],
+    stars: masks.StarMask,
+    numbers: dict[str, float],
+) -> Path | None:
+    """The chip's page, unless none is wanted; its path."""
     path = run.products.page(run.ramps)
     if not run.config.run.pages:
         # What an earlier run drew is of another stack.
         path.unlink(missing_ok=True)
-        return done
+        return None
     from photometrus.plots import page
 
     run.progress(f"C{run.chip} page", 0, 1)
     evidence = gather(
         result,
         tracks,
-        done.verdicts,
+        run.all_verdicts(),
         run.joint.residuals if run.joint is not None else Table(),
         stars,
-        numbers=done.numbers,
-        notes=done.notes,
+        numbers=numbers,
+        notes=run.notes,
     )
     page.draw_page(path, evidence)
     run.progress(f"C{run.chip} page", 1, 1)
-    return replace(done, page=path)
+    return path
 
 
 def _cards(numbers: dict[str, float]) -> dict[str, tuple[float, str]]:

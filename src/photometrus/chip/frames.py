@@ -82,13 +82,14 @@ def calibrate(run: Run, frames: list[Frame], flat: detrend.Flat) -> list[Track]:
 
     def start(frame: Frame) -> Track:
         pixels = detrend.CalibratedPixels(Track(frame).pixels.raw, flat)
-        bad = detrend.bad_fraction(pixels)
+        some = detrend.every_nth(pixels)
+        bad = detrend.bad_fraction(some, every=1)
         if bad > MAX_BAD_FRACTION:
             raise FrameError(
                 f"{frame.name}: {bad:.0%} of the pixels are unusable (NaN or 65535), at most "
                 f"{MAX_BAD_FRACTION:.0%} allowed"
             )
-        level = detrend.level(pixels)
+        level = detrend.level(some, every=1)
         if not level > 0:
             raise FrameError(f"{frame.name}: sky level {level:.3g} ADU; no light, no frame")
         background = flat_background(level, pixels.shape, run.config.background.mesh_pix)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from threadpoolctl import threadpool_limits
 
 from photometrus.chip import files, frames, judgement, marks, skies, solution, stacking, stars
+from photometrus.chip.memory import kept_memory
 from photometrus.chip.run import Reference, Run
 from photometrus.config import Config
 from photometrus.errors import PhotometrusError
@@ -57,7 +58,7 @@ def reduce_chip(
     started = time.monotonic()
     try:
         # The matrices are small: a second BLAS thread costs more than it gives.
-        with threadpool_limits(1, user_api="blas"), run.scratch:
+        with threadpool_limits(1, user_api="blas"), kept_memory(), run.scratch:
             result = reduce(run)
     except PhotometrusError as error:
         log.error("C%d: %s", chip, error)  # noqa: TRY400 - explained, not a bug
@@ -86,7 +87,17 @@ def reduce(run: Run) -> ChipResult:
         result, numbers = stacking.stack(run, tracks), {}
     if run.config.run.astrometry_net:
         result = stacking.refine_with_astrometry_net(run, result, catalog)
-    numbers = {**judgement.numbers(run, run.used(tracks)), **numbers}
-    written = files.write_stack(run, result, run.used(tracks), numbers)
-    written = replace(written, extras=files.write_extras(run, result, tracks))
-    return files.draw_page(run, written, result, tracks, hidden)
+    numbers = {
+        **judgement.numbers(run, run.used(tracks)),
+        **numbers,
+        "rejected_fraction": result.rejected_fraction,
+    }
+    # The page is drawn while the stack is compressed.
+    done, page = run.each(
+        lambda make: make(),
+        [
+            lambda: files.write_stack(run, result, run.used(tracks), numbers),
+            lambda: files.draw_page(run, result, tracks, hidden, numbers),
+        ],
+    )
+    return replace(done, page=page, extras=files.write_extras(run, result, tracks))

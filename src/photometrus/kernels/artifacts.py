@@ -154,11 +154,17 @@ def expected_rows(stack, ranges, map_x, map_y, step, row0, factor, out, spread):
         for i in range((nx + step - 1) // step):
             slope_x = (line_x[i + 1] - line_x[i]) / step
             slope_y = (line_y[i + 1] - line_y[i]) / step
-            for k in range(min(step, nx - i * step)):
+            n = min(step, nx - i * step)
+            end_x = line_x[i] + slope_x * (n - 1)
+            end_y = line_y[i] + slope_y * (n - 1)
+            # A line between two pixels inside the stack is inside.
+            inside = _has_neighbours(line_x[i], line_y[i], mx, my)
+            inside &= _has_neighbours(end_x, end_y, mx, my)
+            for k in range(n):
                 px = line_x[i] + slope_x * k
                 py = line_y[i] + slope_y * k
                 x = i * step + k
-                if not (px >= 1 and py >= 1 and px < mx - 2 and py < my - 2):
+                if not (inside or _has_neighbours(px, py, mx, my)):
                     out[r, x] = np.nan
                     spread[r, x] = np.nan
                     continue
@@ -172,6 +178,12 @@ def expected_rows(stack, ranges, map_x, map_y, step, row0, factor, out, spread):
                 above = high[a] + fx * (high[a + np.uint32(1)] - high[a])
                 out[r, x] = factor * (below + fy * (above - below))
                 spread[r, x] = factor * ranges[np.uint32(py + 0.5), np.uint32(px + 0.5)]
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _has_neighbours(x, y, nx, ny):
+    """Whether a place is far enough inside an image to be interpolated."""
+    return x >= 1 and y >= 1 and x < nx - 2 and y < ny - 2
 
 
 @njit(nogil=True, cache=True)

@@ -143,7 +143,10 @@ def clipped_average(stack, sigma, max_rounds, out, count, scatter):
     values = np.empty(n, np.float32)
     known = np.empty(CHUNK, np.int32)
     keep = np.empty(CHUNK, np.bool_)
-    middle, mean, square = np.empty((3, CHUNK), np.float32)
+    # One by one: rows of one array would not be known to be contiguous.
+    middle = np.empty(CHUNK, np.float32)
+    mean = np.empty(CHUNK, np.float32)
+    square = np.empty(CHUNK, np.float32)
     for y in range(ny):
         for x0 in range(0, nx, CHUNK):
             width = _sorted_chunk(stack, y, x0, rows, known)

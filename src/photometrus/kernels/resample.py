@@ -5,7 +5,8 @@ from numba import njit
 
 LANCZOS_ORDER = 3
 TAPS = 2 * LANCZOS_ORDER
-PHASES = 2048
+SHIFT = 11
+PHASES = 1 << SHIFT
 
 
 def lanczos_table():
@@ -32,22 +33,6 @@ def pixel_scatter(side=1):
     return float((together**2).sum(axis=1).mean())
 
 
-@njit(nogil=True, cache=True, inline="always")
-def _at(map_x, map_y, row, column):
-    """Both maps at a place between their nodes (in units of nodes), bilinear."""
-    j = min(int(row), map_x.shape[0] - 2)
-    i = min(int(column), map_x.shape[1] - 2)
-    v = row - j
-    u = column - i
-    x = (1 - v) * ((1 - u) * map_x[j, i] + u * map_x[j, i + 1]) + v * (
-        (1 - u) * map_x[j + 1, i] + u * map_x[j + 1, i + 1]
-    )
-    y = (1 - v) * ((1 - u) * map_y[j, i] + u * map_y[j, i + 1]) + v * (
-        (1 - u) * map_y[j + 1, i] + u * map_y[j + 1, i + 1]
-    )
-    return x, y
-
-
 @njit(nogil=True, cache=True)
 def row_of_nodes(map_x, map_y, row, line_x, line_y):
     """Both maps at a row between their nodes (in units of nodes), at all columns of nodes."""
@@ -58,7 +43,26 @@ def row_of_nodes(map_x, map_y, row, line_x, line_y):
         line_y[i] = (1 - v) * map_y[j, i] + v * map_y[j + 1, i]
 
 
+def tap_curves():
+    """The taps of `lanczos_table` as polynomials of u, the phase less a half: float32 (3, 2, 5).
+
+    Taps k and 5 - k mirror each other in u: curves[k, 0] is what they share, in powers of u^2,
+    curves[k, 1] times u what the first has more and the other less. Exact to 1e-7.
+    """
+    u = np.linspace(-0.5, 0.5, PHASES + 1)
+    taps = lanczos_table().astype(float)
+    powers = np.stack([u ** (2 * k) for k in range(5)], axis=1)
+    curves = np.empty((3, 2, 5))
+    for k in range(3):
+        left, right = taps[:, k], taps[:, 5 - k]
+        curves[k, 0] = np.linalg.lstsq(powers, (left + right) / 2, rcond=None)[0]
+        curves[k, 1] = np.linalg.lstsq(powers * u[:, None], (left - right) / 2, rcond=None)[0]
+    return curves.astype(np.float32)
+
+
+CURVES = tap_curves()
 HALF = PHASES // 2
+AHEAD = 16
 FAST = {"contract", "nsz", "arcp", "afn", "reassoc"}
 BLOCK = 32
 """Pixels that are worked on at once."""
@@ -137,12 +141,13 @@ def _phases(line_x, line_y, step, first_x, first_y, phase_x, phase_y):
         for k in range(min(step, nx - start)):
             px = min(max(line_x[i] + slope_x * k, -9.0), 1e6)
             py = min(max(line_y[i] + slope_y * k, -9.0), 1e6)
-            floor_x = np.floor(px)
-            floor_y = np.floor(py)
-            first_x[start + k] = np.int32(floor_x)
-            first_y[start + k] = np.int32(floor_y)
-            phase_x[start + k] = np.uint32((px - floor_x) * PHASES + 0.5)
-            phase_y[start + k] = np.uint32((py - floor_y) * PHASES + 0.5)
+            # In phases from AHEAD pixels before the frame: positive, so that to truncate rounds.
+            at_x = np.int32((px + AHEAD) * PHASES + 0.5)
+            at_y = np.int32((py + AHEAD) * PHASES + 0.5)
+            first_x[start + k] = (at_x >> SHIFT) - AHEAD
+            first_y[start + k] = (at_y >> SHIFT) - AHEAD
+            phase_x[start + k] = at_x & (PHASES - 1)
+            phase_y[start + k] = at_y & (PHASES - 1)
 
 
 @njit(nogil=True, cache=True)
@@ -171,10 +176,8 @@ def _row(
         if iy < 2 or iy + 3 >= h or low >= high:
             continue
         if in_runs and high + BLOCK + shift + 3 <= nx_in:
-            for x in range(low, high):
-                for a in range(TAPS):
-                    taps_x[a, x] = table[phase_x[x], a]
-                    taps_y[a, x] = table[phase_y[x], a]
+            _taps(phase_x, low, high, taps_x)
+            _taps(phase_y, low, high, taps_y)
             _tap_run(data, bad, taps_x, taps_y, low, high, shift, iy, value, touched)
         else:
             _tap_pixels(data, bad, table, phase_x, phase_y, low, high, shift, iy, value, touched)
@@ -200,6 +203,27 @@ def _row(
                 if share > max_bad:
                     out[x] = 0
                     out_w[x] = 0
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def _taps(phase, low, high, taps):
+    """The six taps of pixels low to high: to work them out for many is faster than to look them up.
+
+    phase : uint32 (n,), of `lanczos_table`; taps : float32 (6, at least n), set
+    """
+    place = phase[low:high]
+    for k in range(3):
+        a0, a1, a2, a3, a4 = CURVES[k, 0]
+        b0, b1, b2, b3, b4 = CURVES[k, 1]
+        left = taps[k, low:high]
+        right = taps[5 - k, low:high]
+        for x in range(place.size):
+            u = np.float32(np.int32(place[x])) * np.float32(1 / PHASES) - np.float32(0.5)
+            v = u * u
+            even = a0 + v * (a1 + v * (a2 + v * (a3 + v * a4)))
+            odd = u * (b0 + v * (b1 + v * (b2 + v * (b3 + v * b4))))
+            left[x] = even + odd
+            right[x] = even - odd
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
@@ -335,18 +359,29 @@ def shrink_rows(data, bad, y_first, map_x, map_y, step, row0, factor, total, nor
     """
     h, nx_in = data.shape
     rows, nx_out = total.shape
+    line_x = np.empty(map_x.shape[1], np.float64)
+    line_y = np.empty(map_x.shape[1], np.float64)
+    back = 0.5 * (factor - 2)
     for r in range(rows):
-        for x in range(nx_out):
-            px, py = _at(map_x, map_y, (row0 + r) / step, x / step)
-            ix = int(np.floor(px - 0.5 * (factor - 2)))
-            iy = int(np.floor(py - 0.5 * (factor - 2))) - y_first
-            if ix < 0 or iy < 0 or ix + factor > nx_in or iy + factor > h:
-                continue
-            for b in range(iy, iy + factor):
-                for a in range(ix, ix + factor):
-                    if bad[b, a] == 0:
-                        total[r, x] += data[b, a]
-                        norm[r, x] += 1
+        row_of_nodes(map_x, map_y, (row0 + r) / step, line_x, line_y)
+        for i in range((nx_out + step - 1) // step):
+            slope_x = (line_x[i + 1] - line_x[i]) / step
+            slope_y = (line_y[i + 1] - line_y[i]) / step
+            for k in range(min(step, nx_out - i * step)):
+                px = line_x[i] + slope_x * k - back
+                py = line_y[i] + slope_y * k - back - y_first
+                if not (px >= 0 and py >= 0 and px < nx_in - factor + 1 and py < h - factor + 1):
+                    continue
+                left, top = np.uint64(px), np.uint64(py)
+                value, n = np.float32(0), np.float32(0)
+                for b in range(factor):
+                    for a in range(factor):
+                        good = bad[top + np.uint64(b), left + np.uint64(a)] == 0
+                        v = data[top + np.uint64(b), left + np.uint64(a)]
+                        value += v if good else np.float32(0)
+                        n += np.float32(good)
+                total[r, i * step + k] += value
+                norm[r, i * step + k] += n
 
 
 @njit(nogil=True, cache=True)

@@ -89,7 +89,10 @@ def clipped_mean(stack, weight, middle, first, sigma, tolerance, out, out_weight
     n = stack.shape[0]
     ny, nx = out.shape
     values = np.empty(n, np.float32)
-    total_of, norm_of, worst = np.empty((3, nx), np.float32)
+    # One by one: rows of one array would not be known to be contiguous.
+    total_of = np.empty(nx, np.float32)
+    norm_of = np.empty(nx, np.float32)
+    worst = np.empty(nx, np.float32)
     known = np.empty(nx, np.int32)
     for y in range(ny):
         r = first + y
@@ -165,6 +168,25 @@ def _mean_of_all(stack, weight, centre, r, sigma, tolerance, total, norm, known,
             norm[x] += w[x] if given else np.float32(0)
         for x in range(value.size):
             known[x] += np.int32(1) if w[x] > 0 else np.int32(0)
+
+
+@njit(nogil=True, cache=True)
+def given_weight(weight, first, total):
+    """Sums of the weights of each pixel's values; returns how many values have any.
+
+    weight : float32 (n, rows, nx); first : row of these with which the sums begin
+    total : float32 (ny, nx), set
+    """
+    known = 0
+    for y in range(total.shape[0]):
+        line = total[y]
+        line[:] = 0
+        for i in range(weight.shape[0]):
+            w = weight[i, first + y]
+            for x in range(line.size):
+                line[x] += w[x]
+                known += w[x] > 0
+    return known
 
 
 @njit(nogil=True, cache=True)

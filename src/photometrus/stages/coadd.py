@@ -13,7 +13,7 @@ from photometrus.frame import Bad, Coadd, Flags, Image
 from photometrus.instrument import PIXEL_SCALE_ARCSEC
 from photometrus.kernels.blocks import block_losses
 from photometrus.kernels.resample import fill_bad, lanczos_rows, lanczos_table, pixel_scatter
-from photometrus.kernels.weighted import clipped_mean, middles, weighted_median
+from photometrus.kernels.weighted import clipped_mean, given_weight, middles, weighted_median
 from photometrus.wcs import from_plane, pixel_to_sky, sky_to_pixel, to_plane, unit_vectors
 from photometrus.workers import Each
 
@@ -140,19 +140,21 @@ def coadd(
         y1 = min(ny, y0 + rows)
         # A row more on either side: what is an outlier depends on the neighbours.
         top, end = max(0, y0 - 1), min(ny, y1 + 1)
-        stack = np.zeros((len(layers), end - top, nx), np.float32)
-        weights = np.zeros_like(stack)
+        stack = np.empty((len(layers), end - top, nx), np.float32)
+        weights = np.empty_like(stack)
         marks = np.zeros((end - top, nx), np.uint8)
         inner = slice(y0 - top, y1 - top)
         for k, (layer, (map_x, map_y)) in enumerate(zip(layers, maps, strict=True)):
             nodes = slice(top // step, min(-(-end // step) + 1, map_x.shape[0]))
             inside = (map_x[nodes] > -step * 4) & (map_x[nodes] < layer.shape[1] + step * 4)
             if not inside.any():
+                weights[k] = 0
                 continue
             needed = map_y[nodes][inside]
             first = max(0, int(np.floor(needed.min())) - 4)
             last = min(layer.shape[0], int(np.ceil(needed.max())) + 5)
             if last - first < 6:
+                weights[k] = 0
                 continue
             image, bad, variance = layer.rows(first, last)
             fill_bad(image, bad, 8)
@@ -169,6 +171,8 @@ def coadd(
                 stack[k] *= area
                 weights[k] /= np.maximum(area, 1e-6) ** 2
         rejected = np.zeros(len(layers), np.int64)
+        given = np.empty((y1 - y0, nx), np.float32)
+        n_values = given_weight(weights, y0 - top, given)
         if config.combine == "median":
             weighted_median(stack[:, inner], weights[:, inner], data[y0:y1], weight[y0:y1])
         else:
@@ -179,11 +183,10 @@ def coadd(
                 stack, weights, middle, y0 - top, sigma, config.clip_tolerance,
                 data[y0:y1], weight[y0:y1], rejected,
             )  # fmt: skip
-            given = weights[:, inner].sum(axis=0)
             block_losses(given, weight[y0:y1], step, lost[y0 // step : -(-y1 // step)])
         flags[y0:y1] = marks[inner]
         flags[y0:y1][(weight[y0:y1] == 0) & (flags[y0:y1] == 0)] = Bad.EDGE
-        return int(rejected.sum()), int(np.count_nonzero(weights[:, inner]))
+        return int(rejected.sum()), n_values
 
     for rejected, values in each(block, range(0, ny, rows)):
         n_used += (rejected, values)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from photometrus.errors import TooFewFrames
-from photometrus.frame import NO_MARKS, Bad, Flags, Image, Marks, Pixels
+from photometrus.frame import NO_MARKS, ArrayPixels, Bad, Flags, Image, Marks, Pixels
 from photometrus.instrument import BORDER_PIXELS, UNSOLVED_LIMIT_ADU
 from photometrus.kernels.combine import clipped_average, clipped_median
 from photometrus.kernels.detrend import calibrate
@@ -103,6 +103,13 @@ class CalibratedPixels:
             )
         self.marks.add_to(bad, y0)
         return out, bad
+
+
+def every_nth(pixels: Pixels, every: int = 16) -> ArrayPixels:
+    """Every n-th row, in memory: to look at a frame more than once without reading it again."""
+    rows = [pixels.rows(y, y + 1) for y in range(every // 2, pixels.shape[0], every)]
+    data, bad = zip(*rows, strict=True)
+    return ArrayPixels(np.concatenate(data), np.concatenate(bad))
 
 
 def level(pixels: Pixels, *, every: int = 16) -> float:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.table import Table
-from scipy.interpolate import PchipInterpolator
 
 from photometrus.errors import UsageError
 from photometrus.frame import Image
@@ -71,6 +70,9 @@ class GrowthCurve:
 
         x, y : pixels, (n,); radius : pixels, a number, (n,) or (n, m); returns float64 like radius
         """
+        # Not at the top: every command would wait for it.
+        from scipy.interpolate import PchipInterpolator
+
         x, y = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
         radius = np.asarray(radius, float)
         radius = np.broadcast_to(radius, x.shape) if radius.ndim < 2 else radius

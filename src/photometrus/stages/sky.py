@@ -234,10 +234,11 @@ def hot_pixels(sky: Image, config: SkyConfig = SkyConfig()) -> Flags:
     box_means(work, low, high, 31, around)
     low, high = around - np.float32(0.05), around + np.float32(0.05)
     box_means(work, low, high, 9, around)
-    excess = work - around
+    excess = np.subtract(work, around, out=around)
     sample = excess[::7, ::5]
     limit = config.hot_sigma * 1.4826 * float(np.median(np.abs(sample - np.median(sample))))
-    return np.where(np.abs(excess) > max(limit, 0.02), Bad.HOT, 0).astype(np.uint8)
+    hot = np.abs(excess, out=excess) > max(limit, 0.02)
+    return hot * np.uint8(Bad.HOT)
 
 
 def fill_sky(sky: Image, config: SkyConfig = SkyConfig()) -> Image:
@@ -258,8 +259,8 @@ def _smooth(sky: Image, config: SkyConfig) -> Image:
     values, scatter = np.empty(shape, np.float32), np.empty(shape, np.float32)
     count = np.empty(shape, np.int32)
     holes = ~np.isfinite(sky)
-    cell_modes(np.where(holes, np.float32(0), sky), holes.astype(np.uint8), cell, 0,
-               values, scatter, count, BORDER_PIXELS)  # fmt: skip
+    # What is hidden is not looked at: NaN may stay in the holes.
+    cell_modes(sky, holes.view(np.uint8), cell, 0, values, scatter, count, BORDER_PIXELS)
     smooth = np.zeros_like(sky)
     mesh = smooth_mesh(values, count, BackgroundConfig(mesh_filter=1))
     add_mesh_rows(smooth, mesh, cell, 0, 1.0, BORDER_PIXELS)
