@@ -16,6 +16,7 @@ from photometrus.config import Config, RunConfig
 from photometrus.errors import ServiceError
 from photometrus.flats import Flats
 from photometrus.frame import Progress
+from photometrus.io.whole import remove
 from photometrus.optics import FieldFit
 from photometrus.products import Products, RampId
 from photometrus.track import ChipResult
@@ -49,7 +50,7 @@ class Job:
         if not self.ramps:
             return ChipResult(self.chip, error="no ramps")
         for path in self.products.unfinished(self.chip):
-            path.unlink(missing_ok=True)  # of a run that was killed while it wrote
+            remove(path)  # of a run that was killed while it wrote
         with threads(n_threads) as each:
             return reduce_chip(
                 self.products,

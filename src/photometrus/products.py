@@ -241,7 +241,12 @@ class Products:
         found = [path for folder in folders for path in folder.rglob("*.part")]
         for folder in (self.root / "sky", self.root / "stack"):
             found += folder.glob(f"*.C{chip}.*.part")
-        return found
+        return [*found, *self.root.glob(self.scratch(chip, "*") + "*")]
+
+    @staticmethod
+    def scratch(chip: int, what: str) -> str:
+        """How the name of a folder begins that a reduction of the chip removes at its end."""
+        return f".scratch.C{chip}.{what}-"
 
     def ramps_on_disk(self, chip: int) -> list[RampId]:
         """The ramps of a chip that are there, in order of serial."""

@@ -59,7 +59,8 @@ class Run:
 
     def scratch_folder(self, what: str) -> Path:
         """A new folder beside the products that vanishes at the end."""
-        return self.scratch.enter_context(scratch_folder(self.products.root, what))
+        prefix = self.products.scratch(self.chip, what)
+        return self.scratch.enter_context(scratch_folder(self.products.root, prefix))
 
     def note(self, text: str) -> None:
         """Keep what the user should know; once."""

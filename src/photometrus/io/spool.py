@@ -13,13 +13,13 @@ from photometrus.errors import PhotometrusError
 
 
 @contextmanager
-def scratch_folder(parent: Path, what: str) -> Iterator[Path]:
-    """A folder in `parent` that vanishes with all that is in it.
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A folder in `parent` whose name begins so, that vanishes with all that is in it.
 
     Raises PhotometrusError when the disk cannot be written.
     """
     try:
-        folder = tempfile.TemporaryDirectory(prefix=f".{what}-", dir=parent)
+        folder = tempfile.TemporaryDirectory(prefix=prefix, dir=parent)
     except OSError as error:
         raise _not_written(parent, error) from error
     with folder as name:

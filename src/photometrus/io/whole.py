@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,14 @@ def write_bytes(path: Path, content: bytes) -> None:
     """A file with that content."""
     with whole(path) as part:
         part.write_bytes(content)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; it may be gone already."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> None:
