@@ -102,28 +102,46 @@ def lanczos_rows(
     taps_y = np.zeros((TAPS, nx_out + BLOCK), np.float32)
     value = np.empty(nx_out + BLOCK, np.float32)
     touched = np.empty(nx_out + BLOCK, np.uint8)
+    # A mirrored row is worked on from right to left, and turned at the end.
+    line = np.empty(nx_out, np.float32)
+    line_w = np.empty(nx_out, np.float32)
+    marks = np.empty(nx_out, np.uint8)
     middle = map_x.shape[0] // 2
     mirrored = map_x[middle, -1] < map_x[middle, 0]
     for r in range(out.shape[0]):
-        out[r] = 0
-        out_w[r] = 0
         row_of_nodes(map_x, map_y, (row0 + r) / step, line_x, line_y)
+        _phases(line_x, line_y, step, first_x, first_y, phase_x, phase_y)
         if mirrored:
-            _phases(
-                line_x, line_y, step,
-                first_x[::-1], first_y[::-1], phase_x[::-1], phase_y[::-1],
-            )  # fmt: skip
-            _row(
-                data, bad, weight, first_x, first_y, y_first, phase_x, phase_y, table,
-                taps_x, taps_y, value, touched, max_bad,
-                out[r, ::-1], out_w[r, ::-1], flags[r, ::-1],
-            )  # fmt: skip
+            _turn(first_x, first_y, phase_x, phase_y)
+        line[:] = 0
+        line_w[:] = 0
+        marks[:] = 0
+        _row(
+            data, bad, weight, first_x, first_y, y_first, phase_x, phase_y, table,
+            taps_x, taps_y, value, touched, max_bad, line, line_w, marks,
+        )  # fmt: skip
+        if mirrored:
+            for x in range(nx_out):
+                out[r, x] = line[nx_out - 1 - x]
+                out_w[r, x] = line_w[nx_out - 1 - x]
+                flags[r, x] |= marks[nx_out - 1 - x]
         else:
-            _phases(line_x, line_y, step, first_x, first_y, phase_x, phase_y)
-            _row(
-                data, bad, weight, first_x, first_y, y_first, phase_x, phase_y, table,
-                taps_x, taps_y, value, touched, max_bad, out[r], out_w[r], flags[r],
-            )  # fmt: skip
+            for x in range(nx_out):
+                out[r, x] = line[x]
+                out_w[r, x] = line_w[x]
+                flags[r, x] |= marks[x]
+
+
+@njit(nogil=True, cache=True)
+def _turn(first_x, first_y, phase_x, phase_y):
+    """Places of a row's pixels from right to left, in place."""
+    n = first_x.size
+    for x in range(n // 2):
+        y = n - 1 - x
+        first_x[x], first_x[y] = first_x[y], first_x[x]
+        first_y[x], first_y[y] = first_y[y], first_y[x]
+        phase_x[x], phase_x[y] = phase_x[y], phase_x[x]
+        phase_y[x], phase_y[y] = phase_y[y], phase_y[x]
 
 
 @njit(nogil=True, cache=True)
