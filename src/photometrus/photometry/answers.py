@@ -52,7 +52,7 @@ def at_position(target: Target, measured: Measures, zero: Zero, config: Config) 
         mag, mag_err = (float(v[0]) for v in zero.psf.magnitudes(*light, *places, zero.system))
         stack = measured.stack
         _, sky = matched(measured.left, stack.weight, places, measured.psf, config)
-        sky *= measured.noise_factor
+        sky *= measured.noise_factor * measured.limit_factor
         limits = [
             float(zero.psf.flux_to_limit(sky, *places, n, zero.system)[0]) for n in (3.0, 5.0)
         ]

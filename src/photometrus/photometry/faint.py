@@ -17,6 +17,8 @@ from photometrus.workers import Each
 
 STEP_PIX = 64
 LIMIT_SIGMA = 5.0
+LIMIT_RANGE = (0.8, 3.0)
+"""By what injected stars may correct the limit that the noise gives."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,10 @@ class Faint:
     errors: Image
     side_pix: int
     error_adu: float
+
+    def times(self, factor: float) -> "Faint":
+        """The same with larger or smaller errors."""
+        return Faint(self.errors * np.float32(factor), self.side_pix, self.error_adu * factor)
 
 
 def faintest(measured: Measures, config: Config) -> Faint:
@@ -104,3 +110,16 @@ def injected(measured: Measures, faint: Faint, config: Config, each: Each) -> Co
         config.completeness,
         each,
     )
+
+
+def proven(faint: Faint, put_in: Completeness) -> float:
+    """What limits are to be multiplied by, so that half of the stars at them are recovered.
+
+    Noise between the sources does not know of stars that fall on others, nor of what deblending
+    loses. 1 where injection agrees with the noise within two of its errors, or tells nothing.
+    """
+    limit = LIMIT_SIGMA * faint.error_adu
+    half, error = put_in.half_flux, put_in.half_flux_err
+    if not (np.isfinite(half) and np.isfinite(error)) or abs(half - limit) <= 2 * error:
+        return 1.0
+    return float(np.clip(half / limit, *LIMIT_RANGE))

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from photometrus.instrument import BANDS
 from photometrus.io.stackfile import read_stack
 from photometrus.photometry import answers, files, pictures
 from photometrus.photometry.calibrating import Zero, add_magnitudes, find_stars, zero_points
-from photometrus.photometry.faint import Faint, faintest, injected
+from photometrus.photometry.faint import Faint, faintest, injected, proven
 from photometrus.photometry.request import Photometry, PhotometryRequest
 from photometrus.photometry.sources import Measures, measure_sources
 from photometrus.products import StackProducts
@@ -71,6 +72,10 @@ class StackRun:
             refused = zero.psf.refused
         faint = faintest(measured, self.config)
         put_in = self.inject(measured, faint)
+        if put_in is not None:
+            factor = proven(faint, put_in)
+            faint = faint.times(factor)
+            measured = replace(measured, limit_factor=factor)
         sightings, found, sources = self.look(measured, zero)
         result = self.result(measured, zero, faint, put_in, (sightings, found, sources), refused)
         self.write(result, measured, zero, put_in)

@@ -51,6 +51,8 @@ class Measures:
     fit_factor: float
     crowded: bool
     notes: list[str] = field(default_factory=list)
+    limit_factor: float = 1.0
+    """By what injected stars correct the limits that the noise gives."""
 
     @property
     def stack(self) -> Stack:
