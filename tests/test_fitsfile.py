@@ -168,6 +168,7 @@ def test_a_truncated_compressed_ramp_costs_one_frame(tmp_path, image):
 @pytest.mark.parametrize(
     "content",
     [b"hello", b"<html>404 not found</html>" * 500, b"\0" * 10000, gzip.compress(b"x" * 9999)],
+    ids=["text", "page", "zeros", "gzip"],
 )
 def test_what_is_no_fits_file_costs_one_frame(tmp_path, content):
     path = tmp_path / NAME
