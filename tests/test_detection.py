@@ -8,14 +8,8 @@ from scipy.spatial import cKDTree
 
 from photometrus.errors import UsageError
 from photometrus.frame import Bad, Stack
-from photometrus.stages.detection import (
-    BAD_PIXELS,
-    BLENDED,
-    DEBLENDED,
-    SATURATED,
-    TRUNCATED,
-    detect,
-)
+from photometrus.sourcetable import SourceFlag
+from photometrus.stages.detection import detect
 from photometrus.wcs import pixel_to_sky
 from stacks import FWHM, SIGMA, info, lattice, moffat, sky_noise, star_stack
 from synth import untouched
@@ -127,14 +121,14 @@ def test_flags_say_what_is_wrong():
     assert ok.all(), found.table["x", "y"][row]
     flags = dict(zip([*places, "one", "two"], found.table["flags"][row], strict=False))
     assert flags["clean"] == 0
-    assert flags["saturated"] == SATURATED
-    assert flags["edge"] & TRUNCATED
-    assert flags["bad"] & BAD_PIXELS
-    assert flags["one"] & (DEBLENDED | BLENDED)
-    assert flags["two"] & (DEBLENDED | BLENDED)
+    assert flags["saturated"] == SourceFlag.SATURATED.value
+    assert flags["edge"] & SourceFlag.EDGE.value
+    assert flags["bad"] & SourceFlag.BAD_PIXELS.value
+    assert flags["one"] & (SourceFlag.DEBLENDED | SourceFlag.NEIGHBOURS).value
+    assert flags["two"] & (SourceFlag.DEBLENDED | SourceFlag.NEIGHBOURS).value
     # A stack without flags but with a saturation level.
     level = replace(stack, info=info(saturation_adu=300.0))
-    assert (detect(level).table["flags"][:4] & SATURATED).all()
+    assert (detect(level).table["flags"][:4] & SourceFlag.SATURATED.value).all()
 
 
 def test_a_background_is_taken_out_and_bright_stars_are_not():

@@ -10,10 +10,11 @@ from scipy.spatial import cKDTree
 
 from photometrus.frame import Image
 from photometrus.kernels.moffat import fit_moffats
+from photometrus.sourcetable import SourceFlag, flagged
 
 Array = NDArray[Any]
-UNFIT = 4 | 8 | 16
-"""Flags of sources that are no PSF stars: saturated, at the edge, on bad pixels."""
+UNFIT = SourceFlag.SATURATED | SourceFlag.EDGE | SourceFlag.BAD_PIXELS
+"""Flags of sources that are no PSF stars."""
 FEW = 30
 """Stars; with fewer, blended ones are better than none."""
 
@@ -54,7 +55,7 @@ def candidates(
     block = [data[row + b, column + a] for b in (-1, 0, 1) for a in (-1, 0, 1)]
     noise = 1 / np.sqrt(np.maximum(weight[row, column], 1e-30))
     core, peak = np.sum(block, axis=0), np.max(block, axis=0)
-    good = (np.asarray(sources["flags"]) & UNFIT) == 0
+    good = ~flagged(sources, UNFIT)
     good &= (core / (3 * noise) > config.min_snr) & (weight[row, column] > 0)
     if np.isfinite(saturation_adu):
         good &= peak < 0.8 * saturation_adu

@@ -8,7 +8,8 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 
 from photometrus.frame import Image, Stack
 from photometrus.kernels.apertures import circle_sums, kron
-from photometrus.stages.detection import BLENDED, Detections
+from photometrus.sourcetable import SourceFlag
+from photometrus.stages.detection import Detections
 from photometrus.stages.growth import GrowthCurve
 from photometrus.stages.noise import Noise
 from photometrus.workers import Each
@@ -75,7 +76,9 @@ def measure_apertures(
     )
     main = published(diameters, radii, config)
     flags = np.asarray(table["flags"]).copy()
-    flags |= np.where(foreign > MAX_REPLACED * np.pi * wide**2, BLENDED, 0).astype(np.int32)
+    flags |= np.where(
+        foreign > MAX_REPLACED * np.pi * wide**2, SourceFlag.NEIGHBOURS.value, 0
+    ).astype(np.int32)
     table["flags"] = flags
     table["kron_radius"] = size * np.asarray(table["a"])
     table["flux_radius"] = np.where(np.isfinite(half_light), half_light, 0.0)

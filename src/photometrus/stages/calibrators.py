@@ -12,10 +12,9 @@ from scipy.spatial import cKDTree
 
 from photometrus.calibration import MAG
 from photometrus.reference import match_catalog
+from photometrus.sourcetable import SourceFlag
 
 Array = NDArray[Any]  # float64 (n,) unless said otherwise
-NEIGHBOURS, SATURATED, TRUNCATED, BAD_PIXELS = 1, 4, 8, 16
-"""SExtractor's bits of `flags`."""
 ASSUMED_MAG_ERR = 0.03
 """Where a catalogue gives no errors: the extra variance of the fit puts it right."""
 CHANCE_SHIFT_ARCSEC = 15.0
@@ -92,14 +91,14 @@ def unfit(
     blending : of `blend`; min_weight : in units of the image's median weight
     """
     flags = column(pairs.sources, "flags", 0).astype(int)
-    bias = NEIGHBOURS if pairs.name != "psf" else 0
+    bias = SourceFlag.NEIGHBOURS.value if pairs.name != "psf" else 0
     extended = column(pairs.sources, "stellarity", 1.0) < min_stellarity
     rules = {
         "no flux": np.isnan(pairs.flux) | np.isnan(pairs.flux_err),
-        "saturated": (flags & SATURATED) > 0,
-        "edge": ((flags & TRUNCATED) > 0)
+        "saturated": (flags & SourceFlag.SATURATED.value) > 0,
+        "edge": ((flags & SourceFlag.EDGE.value) > 0)
         | (column(pairs.sources, "weight_ratio", 1.0) < min_weight),
-        "bad pixels": (flags & BAD_PIXELS) > 0,
+        "bad pixels": (flags & SourceFlag.BAD_PIXELS.value) > 0,
         "extended": extended | (column(pairs.stars, "extended", 0.0) > 0),
         "catalogue": (column(pairs.stars, "good", 1.0) == 0) | np.isnan(pairs.mag),
         "blended": ((flags & bias) > 0) | (blending > max_blend),

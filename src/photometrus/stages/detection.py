@@ -17,6 +17,7 @@ from photometrus.errors import UsageError
 from photometrus.frame import Bad, Image, Stack
 from photometrus.kernels.apertures import inspect, windowed
 from photometrus.kernels.mesh import add_mesh_rows
+from photometrus.sourcetable import SourceFlag
 from photometrus.stages.empty import (
     FWHM_OF_SIGMA,
     Empty,
@@ -29,8 +30,6 @@ from photometrus.stages.empty import (
 )
 from photometrus.workers import Each
 
-BLENDED, DEBLENDED, SATURATED, TRUNCATED, BAD_PIXELS = 1, 2, 4, 8, 16
-"""Flags of a source, SExtractor's bits."""
 WIDE = 1.5
 """A source whose isophotes are that much wider than a star's gets a window of its own width."""
 WIDEST = 4.0
@@ -198,8 +197,8 @@ def _measured(
     a = np.where(np.isfinite(a), np.maximum(a, LEAST_RMS_PIX), windows)
     b = np.where(np.isfinite(b), np.clip(b, LEAST_RMS_PIX, a), a)
     peak, flags = _flags(stack, (objects, number), segments, x, y, 2.0 * windows)
-    flags |= np.where(foreign - lost > MAX_FOREIGN, BLENDED, 0).astype(np.int32)
-    flags |= np.where(lost > 0, BAD_PIXELS, 0).astype(np.int32)
+    flags |= np.where(foreign - lost > MAX_FOREIGN, SourceFlag.NEIGHBOURS.value, 0).astype(np.int32)
+    flags |= np.where(lost > 0, SourceFlag.BAD_PIXELS.value, 0).astype(np.int32)
     sky = pixel_to_skycoord(x, y, stack.wcs).icrs
     iy = np.clip(np.rint(y), 0, stack.data.shape[0] - 1).astype(int)
     ix = np.clip(np.rint(x), 0, stack.data.shape[1] - 1).astype(int)
@@ -270,7 +269,7 @@ def _flags(
     inspect(stack.data, stack.flags, segments, *args)
     limit = stack.info.saturation_adu
     saturated = (own & Bad.SATURATED > 0) | (peak > (limit if limit > 0 else np.inf))
-    flags = np.where(objects["flag"] & sep.OBJ_MERGED, DEBLENDED, 0)
-    flags |= np.where(saturated, SATURATED, 0)
-    flags |= np.where(near & Bad.EDGE, TRUNCATED, 0)
+    flags = np.where(objects["flag"] & sep.OBJ_MERGED, SourceFlag.DEBLENDED.value, 0)
+    flags |= np.where(saturated, SourceFlag.SATURATED.value, 0)
+    flags |= np.where(near & Bad.EDGE, SourceFlag.EDGE.value, 0)
     return peak, flags.astype(np.int32)

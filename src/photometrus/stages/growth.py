@@ -15,7 +15,8 @@ from astropy.table import Table
 from photometrus.errors import UsageError
 from photometrus.frame import Image
 from photometrus.kernels.apertures import circle_sums
-from photometrus.stages.detection import BAD_PIXELS, BLENDED, SATURATED, TRUNCATED, Detections
+from photometrus.sourcetable import SourceFlag, flagged
+from photometrus.stages.detection import Detections
 from photometrus.stages.widths import Widths, measure_widths, polynomial
 
 AROUND = 1.5
@@ -25,6 +26,8 @@ BIWEIGHT = 6.0
 OUTLIER = 4.0
 """In sigma: farther ones cost a model no more."""
 MIN_STARS = 5
+UNFIT = SourceFlag.SATURATED | SourceFlag.EDGE | SourceFlag.BAD_PIXELS | SourceFlag.NEIGHBOURS
+"""Flags of stars that tell nothing of the growth curve."""
 TERMS = (1, 2, 3, 5, 8)
 """Coefficients of models, each with all of the one before: constant; with width; with its square;
 with x and y; with their squares."""
@@ -166,8 +169,7 @@ def _rings(found: Detections, stars: Table, radii: Image) -> tuple[Image, Image,
 def growth_stars(found: Detections, config: GrowthConfig = GrowthConfig()) -> Table:
     """Bright clean stars of a stack, brightest first."""
     table = found.table
-    bad = SATURATED | TRUNCATED | BAD_PIXELS | BLENDED
-    good = (np.asarray(table["flags"]) & bad == 0) & (table["snr_win"] > config.least_snr)
+    good = ~flagged(table, UNFIT) & (table["snr_win"] > config.least_snr)
     good &= np.abs(table["fwhm"] / found.fwhm_pix - 1) < config.width_tolerance
     good &= table["elongation"] < config.max_elongation
     stars = table[good]

@@ -11,10 +11,10 @@ from scipy.spatial import cKDTree
 from photometrus.frame import Image
 from photometrus.kernels.detect import peaks, smooth
 from photometrus.pointspread import Psf
+from photometrus.sourcetable import SourceFlag, flagged
 
 Array = NDArray[Any]
 GAUSSIAN_FWHM = 2.3548
-SATURATED = 4
 """Flag of a source."""
 MOST = 200_000
 """No more peaks than this are looked at."""
@@ -89,7 +89,7 @@ def beside_stars(
     tree = cKDTree(np.stack([sources["x"], sources["y"]], axis=1))
     distance, row = tree.query(np.stack([hidden["x"], hidden["y"]], axis=1))
     star = np.asarray(sources["stellarity"], float)[row] > 0.5
-    star &= (np.asarray(sources["flags"])[row] & SATURATED) == 0
+    star &= ~flagged(sources, SourceFlag.SATURATED)[row]
     bad = np.asarray(sources["psf_chi2"], float)[row] > config.least_chi2
     return hidden[star & bad & (distance < config.beside_fwhm * psf.fwhm_pix)]
 

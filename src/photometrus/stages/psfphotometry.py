@@ -24,12 +24,11 @@ from photometrus.kernels.groupfit import (
     matched_fluxes,
 )
 from photometrus.pointspread import Psf
+from photometrus.sourcetable import SourceFlag, flagged
 from photometrus.starfit import COLUMNS, FitConfig, StarFit, single_pixel_variance
 from photometrus.workers import Each
 
 Array = NDArray[Any]
-SATURATED = 4
-"""Flag of a source."""
 SAME_FWHM = 0.5
 """A neighbour closer than this to a forced position is what is to be measured there."""
 
@@ -214,7 +213,7 @@ def psf_noise_factor(
 
 def without_plateaus(data: Image, weight: Image, sources: Table) -> Image:
     """Weights without saturated cores: where a saturated source is flat, its top says nothing."""
-    saturated = np.flatnonzero(np.asarray(sources["flags"]) & SATURATED)
+    saturated = np.flatnonzero(flagged(sources, SourceFlag.SATURATED))
     if not len(saturated):
         return weight
     weight = weight.copy()
