@@ -20,10 +20,10 @@ from judge.truth import read_truth
 from photometrus.config import Config
 from photometrus.frame import no_progress
 from photometrus.io.stackfile import read_stack
-from photometrus.photometry.sources import Measures, matched, measure_sources
+from photometrus.photometry.sources import Measures, measure_sources
 from photometrus.stages.detection import detect
 from photometrus.stages.noise import true_weights
-from photometrus.stages.psfphotometry import measure_psf
+from photometrus.stages.psfphotometry import matched, measure_psf
 from photometrus.wcs import sky_to_pixel
 
 FAINTEST = 21.0
@@ -53,7 +53,9 @@ def empty_places(measured: Measures, truth_dir: Path, chip: int, wanted: int) ->
 def forced(measured: Measures, places: np.ndarray, config: Config) -> None:
     """What is seen at empty places."""
     stack = measured.stack
-    flux, error = matched(stack.data, stack.weight, tuple(places.T), measured.psf, config)
+    flux, error = matched(
+        stack.data, stack.weight, tuple(places.T), measured.psf, config.psf_photometry
+    )
     snr = flux / (error * measured.noise_factor)
     seen = np.isfinite(snr)
     ix, iy = np.rint(places[seen]).astype(int).T

@@ -202,7 +202,7 @@ def show(screen: Screen, results: "list[Photometry]", *, query: bool = False) ->
     for one in results:
         if one.refused:
             screen.warn(f"{one.info.name}: not calibrated: {one.refused}")
-        for note in dict.fromkeys(one.notes):
+        for note in one.notes:
             screen.warn(f"note: {one.info.name}: {note}")
         for sighting in one.sightings:
             screen.line(f"{one.info.name}: {sighting.target.name}: {sighting.sentence}")

@@ -34,17 +34,17 @@ def read_stack(path: Path, *, weight: Path | None = None, band: str = "") -> Sta
     wcs = wcs.celestial
     good = np.isfinite(data)
     weight = weight if weight is not None else beside(path, "weight")
-    weights = _fitting(weight, data, path) if weight is not None else good.astype(np.float32)
+    weights, scatter = good.astype(np.float32), math.nan
+    if weight is not None:
+        weights, weight_header = _fitting(weight, data, path)
+        scatter = _number(weight_header, "PIXSCAT")
     weights[~(good & np.isfinite(weights) & (weights > 0))] = 0.0
     data[weights == 0] = 0.0
     flag_file = beside(path, "flags")
     flags = np.zeros(data.shape, np.uint8)
     if flag_file is not None:
-        flags = _fitting(flag_file, data, path).astype(np.uint8)
+        flags = _fitting(flag_file, data, path)[0].astype(np.uint8)
     flags[weights == 0] |= np.uint8(Bad.EDGE)
-    scatter = math.nan
-    if weight is not None:
-        scatter = _number(read_image_header(weight), "PIXSCAT")
     return Stack(data, weights, flags, wcs, _info(header, path, band, scatter))
 
 
@@ -80,14 +80,15 @@ def read_image_header(path: Path) -> fits.Header:
     raise MissingInput(f"{path}: no two-dimensional image in it")
 
 
-def _fitting(path: Path, data: Image, of: Path) -> Image:
-    image, _ = read_image(path)
+def _fitting(path: Path, data: Image, of: Path) -> tuple[Image, fits.Header]:
+    """An image that belongs to another one, and its header; UsageError when it does not fit."""
+    image, header = read_image(path)
     if image.shape != data.shape:
         raise UsageError(
             f"{path}: {image.shape[1]} x {image.shape[0]} pixels, but {of.name} has"
             f" {data.shape[1]} x {data.shape[0]}; they do not belong together"
         )
-    return image
+    return image, header
 
 
 def _info(header: fits.Header, path: Path, band: str, scatter: float) -> StackInfo:

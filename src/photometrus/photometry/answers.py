@@ -5,28 +5,34 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
-from astropy.time import Time
+from astropy.wcs import WCS
 
 from photometrus.config import Config
 from photometrus.errors import PhotometrusError
 from photometrus.frame import StackInfo
 from photometrus.io.stackfile import ENDINGS, read_stack
-from photometrus.photometry.calibrating import Zero
-from photometrus.photometry.sources import Measures, matched, with_floor
+from photometrus.photometry.calibrating import Zero, epoch_yr
+from photometrus.photometry.sources import Measures, with_floor
 from photometrus.sighting import NOT_COVERED, AtPosition, Sighting, Target
 from photometrus.stages.counterparts import find_counterparts
 from photometrus.stages.doubts import find_doubts
-from photometrus.stages.psfphotometry import force_psf, subtract_stars
-from photometrus.stages.target import classify, search_new
+from photometrus.stages.psfphotometry import force_psf, matched, subtract_stars
+from photometrus.stages.target import classify
 from photometrus.wcs import sky_to_pixel
 
 HALVES = ("alt1", "alt2")
 """The two stacks of every other frame."""
 
 
+def pixel(wcs: WCS, target: Target) -> tuple[float, float]:
+    """Where a target is in the stack, 0-based."""
+    x, y = sky_to_pixel(wcs, target.ra_deg, target.dec_deg)
+    return float(x), float(y)
+
+
 def at_position(target: Target, measured: Measures, zero: Zero, config: Config) -> AtPosition:
     """Forced PSF flux at a position, its neighbours taken away, and the limits there."""
-    x, y = (float(v) for v in sky_to_pixel(measured.stack.wcs, target.ra_deg, target.dec_deg))
+    x, y = pixel(measured.stack.wcs, target)
     ny, nx = measured.stack.data.shape
     if not (0 <= x <= nx - 1 and 0 <= y <= ny - 1):
         return NOT_COVERED
@@ -51,7 +57,7 @@ def at_position(target: Target, measured: Measures, zero: Zero, config: Config) 
         light = np.array([flux]), np.array([error])
         mag, mag_err = (float(v[0]) for v in zero.psf.magnitudes(*light, *places, zero.system))
         stack = measured.stack
-        _, sky = matched(measured.left, stack.weight, places, measured.psf, config)
+        _, sky = matched(measured.left, stack.weight, places, measured.psf, config.psf_photometry)
         sky *= measured.noise_factor * measured.limit_factor
         limits = [
             float(zero.psf.flux_to_limit(sky, *places, n, zero.system)[0]) for n in (3.0, 5.0)
@@ -69,14 +75,14 @@ def judged(
 ) -> Table:
     """The sources with what the catalogue says of each, and what speaks against it."""
     stars = zero.stars_in_system()
-    epoch = Time(info.middle_mjd, format="mjd").jyear if math.isfinite(info.middle_mjd) else 2000.0
+    epoch = epoch_yr(info)
     known = find_counterparts(
         measured.sources,
         stars,
         scale_arcsec=scale_arcsec,
         zero_point_err=zero.psf.err,
         depth_mag=float(stars.meta.get("depth", math.nan)) + zero.psf.offset(zero.system),
-        epoch_yr=float(epoch),
+        epoch_yr=2000.0 if epoch is None else epoch,
         config=config.counterparts,
     )
     known["doubts"] = find_doubts(
@@ -110,7 +116,7 @@ def halves_of(path: Path, measured: Measures, config: Config) -> Table | None:
         )
         # What the half has more or less than the whole stack says.
         left = subtract_stars(stack.data, sources, measured.psf)
-        more, error = matched(left, stack.weight, places, measured.psf, config)
+        more, error = matched(left, stack.weight, places, measured.psf, config.psf_photometry)
         fluxes[f"flux{k}"] = np.asarray(sources["flux_psf"]) + more
         fluxes[f"flux{k}_err"] = error * measured.noise_factor
     return fluxes
@@ -131,15 +137,10 @@ def answer(
 ) -> Sighting:
     """What is known of one target."""
     at = at_position(target, measured, zero, config)
-    x, y = (float(v) for v in sky_to_pixel(measured.stack.wcs, target.ra_deg, target.dec_deg))
+    x, y = pixel(measured.stack.wcs, target)
     return classify(target, sources, at, zero.brief(x, y), config.target)
 
 
 def is_search(target: Target, config: Config) -> bool:
     """Whether a circle is so large that new sources are searched for in it."""
     return target.radius_arcsec > config.target.search_from_arcsec
-
-
-def search(target: Target, sources: Table, config: Config) -> Table:
-    """The new sources in a large circle."""
-    return search_new(sources, target, config.target)

@@ -119,13 +119,20 @@ def find_stars(
     raise ServiceError(f"none of {', '.join(asked)} gave stars; the first said: {failures[0]}")
 
 
+def epoch_yr(info: StackInfo) -> float | None:
+    """When the stack was taken, Julian year; None when its header does not tell."""
+    if not math.isfinite(info.middle_mjd):
+        return None
+    return float(Time(info.middle_mjd, format="mjd").jyear)
+
+
 def zero_points(
     sources: Table, stars: Table, wcs: WCS, info: StackInfo, shape: tuple[int, int], config: Config
 ) -> Zero:
     """One zero point per kind of flux, from the same stars."""
-    epoch = Time(info.middle_mjd, format="mjd").jyear if math.isfinite(info.middle_mjd) else None
+    epoch = epoch_yr(info)
     if epoch is not None:
-        stars = at_epoch(stars, float(epoch))
+        stars = at_epoch(stars, epoch)
     inner = sources[_inside(sources, shape, config.photometry.crop_pix)]
     expected = ZERO_POINT_VEGA.get(info.band, math.nan) if info.chip else math.nan
     kinds = {

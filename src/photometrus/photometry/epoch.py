@@ -9,13 +9,13 @@ from photometrus.config import Config
 from photometrus.errors import CalibrationRefused, PhotometrusError
 from photometrus.frame import Progress, no_progress
 from photometrus.lightcurve import EpochPoint
-from photometrus.photometry.answers import at_position
+from photometrus.photometry.answers import at_position, pixel
 from photometrus.photometry.recipe import StackRun
 from photometrus.photometry.request import PhotometryRequest
-from photometrus.photometry.sources import matched, measure_sources
+from photometrus.photometry.sources import measure_sources
 from photometrus.sighting import Target
 from photometrus.stages.noise import true_weights
-from photometrus.wcs import sky_to_pixel
+from photometrus.stages.psfphotometry import matched
 from photometrus.workers import Each
 
 
@@ -43,13 +43,14 @@ def measure_epoch(
     zero = run.calibrate(measured, stars)
     if not zero.psf.trusted:
         raise CalibrationRefused(f"not calibrated: {zero.psf.refused}")
-    at = at_position(Target("", ra_deg, dec_deg, 0.0), measured, zero, config)
+    target = Target("", ra_deg, dec_deg, 0.0)
+    at = at_position(target, measured, zero, config)
     if not math.isfinite(at.flux):
         raise PhotometrusError("the stack has no value at the position")
-    x, y = (float(v) for v in sky_to_pixel(stack.wcs, ra_deg, dec_deg))
+    x, y = pixel(stack.wcs, target)
     weight = measured.stack.weight
     place = np.array([x]), np.array([y])
-    _, empty = matched(measured.left, weight, place, measured.psf, config)
+    _, empty = matched(measured.left, weight, place, measured.psf, config.psf_photometry)
     usual = float(np.median(weight[weight > 0]))
     return EpochPoint(
         path=path,

@@ -9,10 +9,10 @@ from scipy.stats import norm
 
 from photometrus.config import Config
 from photometrus.frame import Image, Stack
-from photometrus.photometry.sources import Measures, matched, with_hidden
+from photometrus.photometry.sources import Measures, with_hidden
 from photometrus.stages.completeness import Completeness, inject
 from photometrus.stages.detection import detect
-from photometrus.stages.psfphotometry import measure_psf
+from photometrus.stages.psfphotometry import matched, measure_psf
 from photometrus.workers import Each
 
 STEP_PIX = 64
@@ -44,7 +44,7 @@ def faintest(measured: Measures, config: Config) -> Faint:
     ny, nx = stack.data.shape
     y, x = np.mgrid[STEP_PIX // 2 : ny : STEP_PIX, STEP_PIX // 2 : nx : STEP_PIX]
     places = x.ravel().astype(float), y.ravel().astype(float)
-    _, errors = matched(measured.left, stack.weight, places, measured.psf, config)
+    _, errors = matched(measured.left, stack.weight, places, measured.psf, config.psf_photometry)
     errors = (errors * measured.noise_factor).reshape(x.shape).astype(np.float32)
     errors[stack.weight[y, x] <= 0] = np.nan
     known = errors[np.isfinite(errors)]

@@ -1,7 +1,6 @@
 """The files of a stack's photometry."""
 
 import math
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from astropy.io import fits
 from astropy.table import Table
 
 from photometrus.calibration import ZeroPoint
-from photometrus.errors import UsageError
 from photometrus.frame import StackInfo
 from photometrus.io.fitsfile import write_image
 from photometrus.io.regions import circles, write_regions
@@ -183,9 +181,3 @@ def catalog_meta(
 
 def _nothing(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
-
-
-def need_parquet() -> None:
-    """Raise UsageError when Parquet was asked for and pyarrow is not there."""
-    if find_spec("pyarrow") is None:
-        raise UsageError("-parquet needs pyarrow: pip install pyarrow")

@@ -7,9 +7,10 @@ import numpy as np
 from astropy.table import Table
 from astropy.wcs import WCS
 
-from photometrus.calibration import ZeroPoint
+from photometrus.calibration import MAG, ZeroPoint
 from photometrus.evidence import Map
 from photometrus.frame import Image
+from photometrus.photometry.answers import pixel
 from photometrus.photometry.calibrating import Zero
 from photometrus.photometry.faint import Faint
 from photometrus.photometry.request import Photometry
@@ -20,26 +21,17 @@ from photometrus.photometry_evidence import (
     Line,
     PhotometryEvidence,
     Place,
-    PsfEvidence,
-    Stamp,
+    gather_psf,
 )
 from photometrus.plots.finding_chart import draw_finding_chart
 from photometrus.plots.photometry.pages import draw_calibration, draw_depth
 from photometrus.products import StackProducts
 from photometrus.report import magnitude_words
-from photometrus.sighting import Sighting, Target
+from photometrus.sighting import Sighting
 from photometrus.stages.completeness import Completeness
-from photometrus.wcs import sky_to_pixel
 
 CELLS = 12
-"""Of the PSF's maps, along the longer side."""
-RESIDUAL_STARS = 200
-
-
-def pixel(wcs: WCS, target: Target) -> tuple[float, float]:
-    """Where a target is in the stack, 0-based."""
-    x, y = sky_to_pixel(wcs, target.ra_deg, target.dec_deg)
-    return float(x), float(y)
+"""Of the map of the position term, from its middle to its edge."""
 
 
 def evidence(
@@ -63,7 +55,7 @@ def evidence(
         with np.errstate(invalid="ignore", divide="ignore"):
             sources = sources.copy()
             sources["mag_psf"] = np.where(flux > 0, -2.5 * np.log10(np.abs(flux)), np.nan)
-            sources["mag_psf_err"] = 1.0857 * sources["flux_psf_err"] / np.abs(flux)
+            sources["mag_psf_err"] = MAG * sources["flux_psf_err"] / np.abs(flux)
     sighting = result.sightings[0] if result.sightings else None
     return PhotometryEvidence(
         stack=result.info.name,
@@ -74,7 +66,9 @@ def evidence(
         depth=_depth(faint, put_in, at),
         calibration=_calibration(zero, at) if zero is not None else None,
         refusal=result.refused,
-        psf=_psf(measured, result.fwhm_arcsec / measured.psf.fwhm_pix),
+        psf=gather_psf(
+            measured.psf, measured.stack.data, result.fwhm_arcsec / measured.psf.fwhm_pix
+        ),
         target=_place(sighting, measured.stack.wcs) if sighting else None,
         notes=list(result.notes),
     )
@@ -96,7 +90,7 @@ def _depth(faint: Faint, put_in: Completeness | None, at: float) -> Depth:
             }
         )
         half = float(mag(put_in.half_flux))
-        half_err = 1.0857 * put_in.half_flux_err / put_in.half_flux
+        half_err = MAG * put_in.half_flux_err / put_in.half_flux
     return Depth(
         limit_5sigma=float(mag(5 * faint.error_adu)),
         limit_3sigma=float(mag(3 * faint.error_adu)),
@@ -139,43 +133,6 @@ def _position(zp: ZeroPoint) -> Map | None:
     reach = 2 * zp.field.centre[0] + 1, 2 * zp.field.centre[1] + 1
     y, x = np.mgrid[side / 2 : reach[1] : side, side / 2 : reach[0] : side]
     return Map(zp.field.at(x.ravel(), y.ravel()).reshape(x.shape), side)
-
-
-def _psf(measured: Measures, scale_arcsec: float) -> PsfEvidence:
-    psf = measured.psf
-    ny, nx = measured.stack.data.shape
-    stamps = []
-    for v in (1 / 6, 1 / 2, 5 / 6):
-        for u in (1 / 6, 1 / 2, 5 / 6):
-            x, y = round(u * nx), round(v * ny)
-            stamps.append(Stamp(x, y, psf.stamp(x, y)))
-    side = max(1, max(ny, nx) // CELLS)
-    y, x = np.mgrid[side / 2 : ny : side, side / 2 : nx : side]
-    shapes = np.array([psf.shape_at(a, b) for a, b in zip(x.ravel(), y.ravel(), strict=True)])
-    fwhm, ellipticity, angle = (shapes[:, k].reshape(x.shape) for k in range(3))
-    return PsfEvidence(
-        stamps=stamps,
-        residual=_residual(measured),
-        n_stars=psf.n_stars,
-        fwhm_arcsec=Map(fwhm * scale_arcsec, side),
-        ellipticity=Map(ellipticity, side),
-        angle_deg=Map(angle, side),
-    )
-
-
-def _residual(measured: Measures) -> Image | None:
-    """The mean of what the PSF leaves of its own stars, each in units of its flux."""
-    stars, half = measured.psf.stars, min(measured.psf.half, 10)
-    if not len(stars):
-        return None
-    stamps = []
-    ny, nx = measured.left.shape
-    for star in stars[np.argsort(-np.asarray(stars["flux"]))[:RESIDUAL_STARS]]:
-        x, y = round(star["x"]), round(star["y"])
-        if half <= x < nx - half and half <= y < ny - half and star["flux"] > 0:
-            part = measured.left[y - half : y + half + 1, x - half : x + half + 1]
-            stamps.append(part / star["flux"])
-    return np.median(stamps, axis=0) if stamps else None
 
 
 def _place(sighting: Sighting, wcs: WCS) -> Place:

@@ -23,6 +23,7 @@ from photometrus.products import StackProducts
 from photometrus.sighting import Calibration, Sighting, Target
 from photometrus.stages.completeness import Completeness
 from photometrus.stages.noise import true_weights
+from photometrus.stages.target import search_new
 from photometrus.workers import Each
 
 log = logging.getLogger(__name__)
@@ -41,8 +42,6 @@ def measure_stack(
     stars to calibrate with, or with a zero point that cannot be trusted, the sources are written in
     ADU, and `refused` says why.
     """
-    if config.photometry.parquet:
-        files.need_parquet()
     run = StackRun(request, config, each, progress)
     if request.query_only:
         return run.only_query()
@@ -133,7 +132,6 @@ class StackRun:
         zero = zero_points(measured.sources, stars, stack.wcs, stack.info, shape, self.config)
         if self.request.query:
             self.made.append(files.write_query(self.products(zero.survey), stars))
-        self.notes += [str(note) for note in stars.meta.get("notes", [])]
         self.notes += list(zero.psf.notes)
         add_magnitudes(measured.sources, zero)
         self.progress("zero point", 1, 1)
@@ -173,7 +171,7 @@ class StackRun:
         for target in self.request.targets:
             sightings.append(answers.answer(target, sources, measured, zero, self.config))
             new = answers.is_search(target, self.config)
-            found.append(answers.search(target, sources, self.config) if new else Table())
+            found.append(search_new(sources, target, self.config.target) if new else Table())
         return sightings, found, sources
 
     def result(
@@ -230,7 +228,7 @@ class StackRun:
         ny, nx = self.stack.data.shape
         x, y = (nx - 1) / 2, (ny - 1) / 2
         if target is not None:
-            x, y = pictures.pixel(self.stack.wcs, target)
+            x, y = answers.pixel(self.stack.wcs, target)
         return zero.brief(x, y)
 
     def write(

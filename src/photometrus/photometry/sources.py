@@ -8,7 +8,6 @@ from astropy.table import Table, hstack
 from photometrus.config import Config
 from photometrus.errors import UsageError
 from photometrus.frame import Image, Progress, Stack
-from photometrus.kernels.groupfit import matched_fluxes
 from photometrus.pointspread import Psf
 from photometrus.stages.apertures import measure_apertures
 from photometrus.stages.detection import Detections, add_sources, detect
@@ -16,7 +15,12 @@ from photometrus.stages.growth import GrowthCurve, growth_curve
 from photometrus.stages.hiddenstars import beside_stars, find_hidden
 from photometrus.stages.noise import Noise, measure_noise
 from photometrus.stages.psf import fit_psf
-from photometrus.stages.psfphotometry import measure_psf, psf_noise_factor, subtract_stars
+from photometrus.stages.psfphotometry import (
+    matched,
+    measure_psf,
+    psf_noise_factor,
+    subtract_stars,
+)
 from photometrus.stages.psfwidths import follow_widths
 from photometrus.stages.widths import measure_widths
 from photometrus.workers import Each
@@ -81,7 +85,9 @@ def measure_sources(stack: Stack, config: Config, each: Each, progress: Progress
     )
     sources = hstack([table, fluxes], join_type="exact")
     left = subtract_stars(clean.data, sources, psf)
-    factor = psf_noise_factor(left, clean.weight, found.segments > 0, psf)
+    factor = psf_noise_factor(
+        left, clean.weight, found.segments > 0, psf, config=config.psf_photometry
+    )
     fit_factor = 1.0
     if np.isfinite(factor):
         fit_factor = factor / _formal_ratio(sources, left, clean.weight, psf, config)
@@ -143,23 +149,9 @@ def _formal_ratio(sources: Table, left: Image, weight: Image, psf: Psf, config: 
     if np.count_nonzero(faint) < MIN_FAINT:
         return 1.0
     places = np.asarray(sources["x"], float)[faint], np.asarray(sources["y"], float)[faint]
-    _, formal = matched(left, weight, places, psf, config)
+    _, formal = matched(left, weight, places, psf, config.psf_photometry)
     ratio = float(np.nanmedian(error[faint] / formal))
     return ratio if np.isfinite(ratio) and ratio > 0 else 1.0
-
-
-def matched(
-    left: Image, weight: Image, places: tuple[Image, ...], psf: Psf, config: Config
-) -> tuple[Image, Image]:
-    """The PSF's flux at places of an image without stars, and its formal error: float64 (n,), ADU.
-
-    Where there is hardly a good pixel both are NaN.
-    """
-    x, y = places
-    out = np.empty((x.size, 2))
-    radius = config.psf_photometry.radius_fwhm[0] * psf.fwhm_pix
-    matched_fluxes(left, weight, psf.cube, psf.step, psf.frame, x, y, radius, out)
-    return out[:, 0], out[:, 1]
 
 
 def add_floor(sources: Table, floor_mag: float) -> None:

@@ -185,8 +185,32 @@ def subtract_stars(data: Image, sources: Table, psf: Psf) -> Image:
     return left
 
 
+def matched(
+    left: Image,
+    weight: Image,
+    places: tuple[Array, ...],
+    psf: Psf,
+    config: PsfPhotometryConfig = PsfPhotometryConfig(),
+) -> tuple[Array, Array]:
+    """The PSF's flux at places of an image without stars, and its formal error: float64 (n,), ADU.
+
+    left : float32 (ny, nx), an image less its stars; places : x, y, 0-based, they do not move
+    Where there is hardly a good pixel both are NaN.
+    """
+    x, y = places
+    out = np.empty((len(x), 2))
+    radius = config.radius_fwhm[0] * psf.fwhm_pix
+    matched_fluxes(left, weight, psf.cube, psf.step, psf.frame, x, y, radius, out)
+    return out[:, 0], out[:, 1]
+
+
 def psf_noise_factor(
-    left: Image, weight: Image, mask: Array, psf: Psf, positions: int = 4000
+    left: Image,
+    weight: Image,
+    mask: Array,
+    psf: Psf,
+    positions: int = 4000,
+    config: PsfPhotometryConfig = PsfPhotometryConfig(),
 ) -> float:
     """How much a faint star's flux scatters, relative to its formal error; NaN without room.
 
@@ -201,10 +225,8 @@ def psf_noise_factor(
     y = draw.uniform(half, ny - half - 1, 8 * positions)
     hidden = mask[np.floor(y + 0.5).astype(int), np.floor(x + 0.5).astype(int)]
     x, y = x[~hidden][:positions], y[~hidden][:positions]
-    out = np.empty((len(x), 2))
-    radius = 1.5 * psf.fwhm_pix
-    matched_fluxes(left, weight, psf.cube, psf.step, psf.frame, x, y, radius, out)
-    pulls = (out[:, 0] / out[:, 1])[np.isfinite(out[:, 0])]
+    flux, error = matched(left, weight, (x, y), psf, config)
+    pulls = (flux / error)[np.isfinite(flux)]
     if len(pulls) < 50:
         return float("nan")
     low, high = np.percentile(pulls, [15.865, 84.135])
