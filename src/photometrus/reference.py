@@ -5,11 +5,10 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 from astropy.wcs import WCS
-from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from photometrus.wcs import crval, pixel_to_sky, sky_to_pixel, to_plane
+from photometrus.wcs import crval, pixel_scale_arcsec, pixel_to_sky, sky_to_pixel, to_plane
 
 
 def at_epoch(reference: Table, epoch_yr: float) -> Table:
@@ -81,7 +80,7 @@ def match_catalog(
         return empty, empty
     points = np.stack([rx[inside], ry[inside]], axis=1)
     stars = np.stack([x, y], axis=1)
-    radius = radius_arcsec / 3600.0 / float(np.mean(proj_plane_pixel_scales(wcs.celestial)))
+    radius = radius_arcsec / pixel_scale_arcsec(wcs)
     distance, nearest = cKDTree(points).query(stars, distance_upper_bound=radius)
     found = np.flatnonzero(np.isfinite(distance))
     _, back = cKDTree(stars).query(points[nearest[found]])

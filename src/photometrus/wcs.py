@@ -12,7 +12,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.io.fits import Header
 from astropy.wcs import WCS, Sip
-from astropy.wcs.utils import wcs_to_celestial_frame
+from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 
 from photometrus.instrument import BORDER_PIXELS, CHIP_CRPIX, CHIP_SIP_ORDER, CHIPS
 
@@ -208,6 +208,11 @@ def pixel_to_sky(wcs: WCS, x: Array, y: Array) -> tuple[Array, Array]:
     lon, lat = (world[axis] for axis in (wcs.wcs.lng, wcs.wcs.lat))
     sky = SkyCoord(lon, lat, unit="deg", frame=wcs_to_celestial_frame(wcs)).icrs
     return np.asarray(sky.ra.deg), np.asarray(sky.dec.deg)
+
+
+def pixel_scale_arcsec(wcs: WCS) -> float:
+    """Side of a pixel at the reference point: the geometric mean of both axes."""
+    return 3600.0 * float(np.sqrt(np.prod(proj_plane_pixel_scales(wcs.celestial))))
 
 
 def pixel_areas(wcs: WCS, x: Array, y: Array) -> Array:

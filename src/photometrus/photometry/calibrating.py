@@ -9,7 +9,6 @@ import numpy as np
 from astropy.table import Table
 from astropy.time import Time
 from astropy.wcs import WCS
-from astropy.wcs.utils import proj_plane_pixel_scales
 
 from photometrus.calibration import ZeroPoint
 from photometrus.config import Config
@@ -21,7 +20,7 @@ from photometrus.reference import at_epoch
 from photometrus.sighting import Calibration
 from photometrus.sourcetable import KINDS
 from photometrus.stages.zeropoint import calibrate
-from photometrus.wcs import pixel_to_sky
+from photometrus.wcs import pixel_scale_arcsec, pixel_to_sky
 
 MARGIN_DEG = 0.01
 MAX_CROP_SHARE = 1 / 12
@@ -72,8 +71,9 @@ def field_of(wcs: WCS, shape: tuple[int, int]) -> tuple[tuple[float, float], flo
     """Middle (RA, Dec, degrees) and radius (degrees) of the circle around an image."""
     ny, nx = shape
     ra, dec = pixel_to_sky(wcs, np.array([(nx - 1) / 2]), np.array([(ny - 1) / 2]))
-    scale = float(np.sqrt(np.prod(proj_plane_pixel_scales(wcs.celestial))))
-    return (float(ra[0]), float(dec[0])), scale * math.hypot(nx, ny) / 2 + MARGIN_DEG
+    return (float(ra[0]), float(dec[0])), pixel_scale_arcsec(wcs) / 3600.0 * math.hypot(
+        nx, ny
+    ) / 2 + MARGIN_DEG
 
 
 def find_stars(

@@ -5,9 +5,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from astropy.table import Table
-from astropy.wcs.utils import proj_plane_pixel_scales
 
 from photometrus.config import Config
 from photometrus.errors import PhotometrusError, UsageError
@@ -24,6 +22,7 @@ from photometrus.sighting import Calibration, Sighting, Target
 from photometrus.stages.completeness import Completeness
 from photometrus.stages.noise import true_weights
 from photometrus.stages.target import search_new
+from photometrus.wcs import pixel_scale_arcsec
 from photometrus.workers import Each
 
 log = logging.getLogger(__name__)
@@ -90,8 +89,7 @@ class StackRun:
                 f"{self.request.stack}: its header does not say which band it is; give -band"
             )
         self.stack = stack
-        scales = proj_plane_pixel_scales(stack.wcs.celestial)
-        self.scale_arcsec = 3600.0 * float(np.sqrt(np.prod(scales)))
+        self.scale_arcsec = pixel_scale_arcsec(stack.wcs)
         return stack
 
     def only_query(self) -> Photometry:

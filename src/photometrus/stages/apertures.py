@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.table import Table
-from astropy.wcs.utils import proj_plane_pixel_scales
 
 from photometrus.frame import Image, Stack
 from photometrus.kernels.apertures import circle_sums, kron
@@ -12,6 +11,7 @@ from photometrus.sourcetable import SourceFlag
 from photometrus.stages.detection import Detections
 from photometrus.stages.growth import GrowthCurve
 from photometrus.stages.noise import Noise
+from photometrus.wcs import pixel_scale_arcsec
 from photometrus.workers import Each
 
 PART = 500
@@ -33,7 +33,7 @@ class AperturesConfig:
 
 def aperture_radii(stack: Stack, config: AperturesConfig = AperturesConfig()) -> Image:
     """Radii of the apertures, pixels, increasing: also the growth curve's nodes."""
-    scale = float(np.sqrt(np.prod(proj_plane_pixel_scales(stack.wcs)))) * 3600.0
+    scale = pixel_scale_arcsec(stack.wcs)
     return 0.5 * _diameters(config) / scale
 
 

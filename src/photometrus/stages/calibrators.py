@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 from astropy.wcs import WCS
-from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from photometrus.calibration import MAG
 from photometrus.reference import match_catalog
 from photometrus.sourcetable import SourceFlag
+from photometrus.wcs import pixel_scale_arcsec
 
 Array = NDArray[Any]  # float64 (n,) unless said otherwise
 ASSUMED_MAG_ERR = 0.03
@@ -75,7 +75,7 @@ def pair(sources: Table, stars: Table, wcs: WCS, radius_arcsec: float, name: str
     """Mutual nearest neighbours within a radius, and how many chance gives."""
     i, j = match_catalog(sources, stars, wcs, radius_arcsec)
     x, y = column(sources, "x", np.nan), column(sources, "y", np.nan)
-    d = CHANCE_SHIFT_ARCSEC / 3600.0 / float(np.mean(proj_plane_pixel_scales(wcs.celestial)))
+    d = CHANCE_SHIFT_ARCSEC / pixel_scale_arcsec(wcs)
     beside = [
         match_catalog(Table({"x": x + dx, "y": y + dy}), stars, wcs, radius_arcsec)[0].size
         for dx, dy in ((d, 0.0), (-d, 0.0), (0.0, d), (0.0, -d))

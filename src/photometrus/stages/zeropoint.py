@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 from astropy.wcs import WCS
-from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 from photometrus.calibration import ZeroPoint
 from photometrus.reference import at_epoch
 from photometrus.stages.calibrators import Pairs, blend, error_curve, pair, unfit
 from photometrus.stages.zeromodel import Model, Range, fit_in_rounds, flat_field
+from photometrus.wcs import pixel_scale_arcsec
 from photometrus.zerofit import extra_variance, solve
 
 Array = NDArray[Any]  # float64 (n,) unless said otherwise
@@ -86,7 +86,7 @@ def calibrate(
     if math.isinf(high):
         high = curve.faint_end(config.max_mag_err)
     pairs = pair(sources, stars, wcs, config.match_radius_arcsec, flux)
-    scale = float(np.mean(proj_plane_pixel_scales(wcs.celestial))) * 3600.0
+    scale = pixel_scale_arcsec(wcs)
     reason = unfit(
         pairs,
         blend(pairs, sources, config.blend_radius_arcsec / scale),
