@@ -27,7 +27,7 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["stages", "io"],
     ["adjustment", "distortion", "sighting"],
     ["calibration", "cluster", "optics", "reference", "selection"],
-    ["epsf", "psfstars", "starfit", "substacks"],
+    ["epsf", "localcluster", "psfstars", "starfit", "substacks"],
     ["sourcetable"],
     ["frame", "groups", "pointspread", "wcs", "workers", "zerofit"],
     ["products"],

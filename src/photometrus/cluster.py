@@ -5,7 +5,6 @@ pixels. A worker that is lost costs its job another try.
 """
 
 import logging
-import signal
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from photometrus import __version__
+from photometrus import __version__, localcluster
 from photometrus.errors import PhotometrusError, ServiceError
 from photometrus.frame import Progress
 from photometrus.workers import cores
@@ -176,66 +175,15 @@ def _running(stack: ExitStack, scheduler: str, n_threads: int) -> Cluster:
 
 
 def _local(stack: ExitStack, n_workers: int, n_threads: int) -> Cluster:
-    import dask
-    from distributed import Client, LocalCluster, Security
-
-    stack.enter_context(dask.config.set(LOCAL_SETTINGS))
-    # Who else is on this machine must not run anything in our name: keys of this run's own.
-    security = Security.temporary()
-    cluster = stack.enter_context(
-        LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            protocol="tls",
-            security=security,
-            dashboard_address=None,
-            scheduler_kwargs={
-                "dashboard_address": "127.0.0.1:0",
-                "dashboard": False,
-                "allowed_failures": N_TRIES - 1,
-            },
-            silence_logs=logging.CRITICAL,
-            memory_limit=max(WORKER_MIN_BYTES, _memory_bytes() // n_workers),
-        )
-    )
-    client = stack.enter_context(Client(cluster, set_as_default=False))
-    client.register_worker_callbacks(setup=_leave_interrupts_to_us)
+    client = localcluster.started(stack, n_workers, N_TRIES, WORKER_MIN_BYTES)
     _listen_for_losses(stack, client)
     each = n_threads or max(1, cores() // n_workers)
     # One job per worker: one that only waits for its turn is not blamed for a worker's death.
     return Cluster(client, n_workers, each, threading.BoundedSemaphore(n_workers))
 
 
-def _leave_interrupts_to_us() -> None:
-    """On a local worker: Ctrl-C reaches all processes of a terminal, and one must act on it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-LOCAL_SETTINGS = {
-    "distributed.worker.multiprocessing-method": "spawn",
-    # In place of Dask's own, which also fixes a threshold of malloc: every large array would then
-    # be asked from the system anew, page by page.
-    "distributed.nanny.pre-spawn-environ": {
-        "OMP_NUM_THREADS": 1,
-        "MKL_NUM_THREADS": 1,
-        "OPENBLAS_NUM_THREADS": 1,
-    },
-    "distributed.worker.profile.enabled": False,
-    "distributed.scheduler.http.routes": [],
-    "distributed.worker.http.routes": [],
-}
-
-
-def _memory_bytes() -> int:
-    """What this process may use: of the machine, or of the container it is in."""
-    from distributed.system import MEMORY_LIMIT
-
-    return int(MEMORY_LIMIT)
-
-
 def _workers_that_fit() -> int:
-    return max(1, min(cores(), _memory_bytes() // WORKER_MIN_BYTES))
+    return max(1, min(cores(), localcluster.memory_bytes() // WORKER_MIN_BYTES))
 
 
 # ---------------------------------------------------------------- what travels
