@@ -17,7 +17,7 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["cli"],
     ["night"],
     ["pipeline", "steps", "simulate"],
-    ["jobs"],
+    ["arrivals", "jobs"],
     ["chip", "photometry"],
     ["astromatic", "distortion_store", "flats", "htmlreport", "ladder", "netrefine", "plots"],
     ["photometry_evidence"],

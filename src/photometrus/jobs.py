@@ -136,13 +136,13 @@ def _digest(thing: Any) -> str:
 class Runner:
     """Runs jobs one after the other, or on a cluster that it starts or joins when it needs it.
 
-    many : there will be more jobs than those of the first call
+    n_jobs : that there will be, in all calls; 0: many
     Use it in a `with`: at its end the cluster is left.
     """
 
-    def __init__(self, config: RunConfig, *, many: bool = False) -> None:
+    def __init__(self, config: RunConfig, n_jobs: int = 0) -> None:
         self.config = config
-        self.many = many
+        self.n_jobs = n_jobs
         self._cluster: Cluster | None = None
         self._stack = ExitStack()
         self._lock = threading.Lock()
@@ -162,7 +162,7 @@ class Runner:
         """What became of the chips, in order; bit for bit the same wherever they were reduced."""
         if not jobs:
             return []
-        if self.config.scheduler or (self.at_once and (self.many or len(jobs) > 1)):
+        if self.config.scheduler or (self.at_once and self.n_jobs != 1):
             return self._on_cluster(jobs, progress, done)
         results = []
         for job in jobs:
@@ -180,20 +180,19 @@ class Runner:
         def told(number: int, result: ChipResult | ServiceError) -> None:
             done(result_of(number, result))
 
-        results = self._ready(len(jobs)).run([job.elsewhere() for job in jobs], progress, told)
+        results = self._ready().run([job.elsewhere() for job in jobs], progress, told)
         return [result_of(number, result) for number, result in enumerate(results)]
 
-    def _ready(self, n_jobs: int) -> Cluster:
+    def _ready(self) -> Cluster:
         """The cluster; begun at the first call."""
         with self._lock:
             if self._cluster is None:
-                at_most = 0 if self.many else n_jobs
                 self._cluster = self._stack.enter_context(
                     connected(
                         self.config.scheduler,
                         self.config.workers,
                         self.config.threads,
-                        at_most=at_most,
+                        at_most=self.n_jobs,
                     )
                 )
             return self._cluster
