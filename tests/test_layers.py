@@ -31,7 +31,7 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["sourcetable"],
     ["frame", "groups", "pointspread", "wcs", "workers", "zerofit"],
     ["products"],
-    ["kernels", "instrument", "systems"],
+    ["kernels", "instrument", "memory", "systems"],
     ["errors"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

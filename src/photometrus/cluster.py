@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from photometrus import __version__, localcluster
 from photometrus.errors import PhotometrusError, ServiceError
 from photometrus.frame import Progress
+from photometrus.memory import Room, machine_bytes
 from photometrus.workers import cores
 
 log = logging.getLogger(__name__)
@@ -28,8 +29,6 @@ N_TRIES = 3
 WAIT_FOR_WORKERS_S = 1800.0
 """A batch system may take a while to start the first."""
 CONNECT_S = 20.0
-WORKER_MIN_BYTES = 2_000_000_000
-"""What one chip at full size needs, with a margin: a local cluster has no more workers than fit."""
 
 Job = Callable[[int, Progress], Any]
 """What to do: given the threads it may use, and whom to tell how far it is."""
@@ -127,7 +126,12 @@ class _Sent:
 
 @contextmanager
 def connected(
-    scheduler: str = "", n_workers: int = 0, n_threads: int = 0, *, at_most: int = 0
+    scheduler: str = "",
+    n_workers: int = 0,
+    n_threads: int = 0,
+    *,
+    at_most: int = 0,
+    room: Room | None = None,
 ) -> Iterator[Cluster]:
     """A running cluster, or one on this machine for as long as it is needed.
 
@@ -136,15 +140,19 @@ def connected(
     n_workers : processes of the local one; 0 as many as there are cores and memory for
     n_threads : for each job; 0: local workers share the cores, on a running cluster it is 1
     at_most : jobs there will be, when that is known: more local workers would be idle
+    room : memory for all local workers together, for each one of a running cluster; None: the
+        machine's, whatever a job needs
 
-    Raises ServiceError when there is no scheduler, or it has no worker for half an hour.
+    Raises UsageError when a job does not fit into its room,
+    ServiceError when there is no scheduler, or it has no worker for half an hour.
     """
     with ExitStack() as stack:
         if scheduler:
             yield _running(stack, scheduler, n_threads)
         else:
-            wanted = n_workers or _workers_that_fit()
-            yield _local(stack, min(wanted, at_most or wanted), n_threads)
+            room = room or Room(machine_bytes())
+            wanted = n_workers or room.jobs(cores())
+            yield _local(stack, min(wanted, at_most or wanted), n_threads, room)
 
 
 def _running(stack: ExitStack, scheduler: str, n_threads: int) -> Cluster:
@@ -174,16 +182,12 @@ def _running(stack: ExitStack, scheduler: str, n_threads: int) -> Cluster:
     return Cluster(client, len(client.nthreads()), n_threads or 1)
 
 
-def _local(stack: ExitStack, n_workers: int, n_threads: int) -> Cluster:
-    client = localcluster.started(stack, n_workers, N_TRIES, WORKER_MIN_BYTES)
+def _local(stack: ExitStack, n_workers: int, n_threads: int, room: Room) -> Cluster:
+    each = room.threads(n_threads or max(1, cores() // n_workers), n_workers)
+    client = localcluster.started(stack, n_workers, N_TRIES, room.total_bytes // n_workers)
     _listen_for_losses(stack, client)
-    each = n_threads or max(1, cores() // n_workers)
     # One job per worker: one that only waits for its turn is not blamed for a worker's death.
     return Cluster(client, n_workers, each, threading.BoundedSemaphore(n_workers))
-
-
-def _workers_that_fit() -> int:
-    return max(1, min(cores(), localcluster.memory_bytes() // WORKER_MIN_BYTES))
 
 
 # ---------------------------------------------------------------- what travels

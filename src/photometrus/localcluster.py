@@ -21,16 +21,21 @@ SETTINGS = {
     "distributed.admin.tick.interval": "500ms",
     "distributed.admin.tick.cycle": "10s",
     "distributed.admin.system-monitor.interval": "5s",
+    # A worker has one chip, which is within its share or lost: nothing is gained by waiting.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.98,
     "distributed.worker.profile.enabled": False,
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
 }
 
 
-def started(stack: ExitStack, n_workers: int, n_tries: int, least_bytes: int) -> Any:
+def started(stack: ExitStack, n_workers: int, n_tries: int, worker_bytes: int) -> Any:
     """A distributed.Client of a new cluster, which `stack` ends.
 
-    n_tries : of a job whose workers die; least_bytes : of memory for a worker, before it is killed
+    n_tries : of a job whose workers die; worker_bytes : a worker that needs more is killed
     """
     import dask
     from distributed import Client, LocalCluster, Security
@@ -55,7 +60,7 @@ def started(stack: ExitStack, n_workers: int, n_tries: int, least_bytes: int) ->
                 "allowed_failures": n_tries - 1,
             },
             silence_logs=logging.CRITICAL,
-            memory_limit=max(least_bytes, memory_bytes() // n_workers),
+            memory_limit=worker_bytes,
         )
 
     cluster = _uninterrupted(stack, start)
@@ -103,10 +108,3 @@ def _run_fork_server() -> None:
 def _leave_interrupts_to_us() -> None:
     """On a worker: Ctrl-C reaches all processes of a terminal, and one must act on it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def memory_bytes() -> int:
-    """What this process may use: of the machine, or of the container it is in."""
-    from distributed.system import MEMORY_LIMIT
-
-    return int(MEMORY_LIMIT)
