@@ -24,7 +24,6 @@ from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, ServiceError
 from photometrus.flats import Flats, store_folder
 from photometrus.frame import Progress, no_progress
-from photometrus.htmlreport.page import try_report
 from photometrus.instrument import CHIPS, CHIPS_FIELD_RADIUS_DEG, band_named, night_of
 from photometrus.io import fitsfile
 from photometrus.io.catalogs import default_cache, reference
@@ -36,6 +35,7 @@ from photometrus.resume import finished, recorded_chips
 from photometrus.selection import Choice
 from photometrus.stackfiles import check_extras
 from photometrus.track import ChipResult, Verdict
+from photometrus.workers import load_meanwhile
 
 log = logging.getLogger(__name__)
 
@@ -161,6 +161,8 @@ def reduce_parts(
     for path in products.unfinished():
         path.unlink(missing_ok=True)
     _write_text(products.config, configuration.dump(config))
+    if config.run.pages:
+        load_meanwhile("photometrus.htmlreport.page")
     jobs: dict[int, Job] = {}
     chips: dict[int, ChipResult] = {}
     fresh: set[int] = set()
@@ -215,6 +217,9 @@ def reduce_parts(
         runner(_knowing(todo, products, material.choice.ramps), progress, again)
     observation = record()
     if config.run.pages:
+        # Not above: a page for a browser needs libraries that a reduction does not.
+        from photometrus.htmlreport.page import try_report
+
         try_report(products.root)
     else:
         products.html_report.unlink(missing_ok=True)  # it would tell of an earlier run

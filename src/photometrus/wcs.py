@@ -136,8 +136,8 @@ def tan_sip(
     wcs.wcs.crpix = crpix
     wcs.wcs.cd = cd
     wcs.wcs.radesys = "ICRS"
-    ap, bp = _inverse_sip(np.asarray(a), np.asarray(b))
-    wcs.sip = Sip(np.asarray(a, float), np.asarray(b, float), ap, bp, crpix)
+    # The way back is worked out where it is written down: `sky_to_pixel` iterates.
+    wcs.sip = Sip(np.asarray(a, float), np.asarray(b, float), None, None, crpix)
     wcs.wcs.set()
     return wcs
 
@@ -267,7 +267,7 @@ def _is_linear(wcs: WCS) -> bool:
     """Whether there is no polynomial of TPV, which wcslib hides behind the name of TAN."""
     u, v = 1000.0, 700.0
     plane = wcs.wcs.p2s([wcs.wcs.crpix + (u, v)], 1)["imgcrd"][0]
-    return bool(np.allclose(plane, wcs.pixel_scale_matrix @ (u, v), rtol=1e-10, atol=1e-13))
+    return bool(np.abs(plane - wcs.pixel_scale_matrix @ (u, v)).max() < 1e-10)
 
 
 def _foreign_pixels(wcs: WCS, ra_deg: Array, dec_deg: Array) -> tuple[Array, Array]:
@@ -316,11 +316,9 @@ def sip_cards(wcs: WCS, shape: tuple[int, int] | None = None) -> Header:
         header["IMAGEW"] = (shape[1], "[pixel] width")
         header["IMAGEH"] = (shape[0], "[pixel] height")
     if sip:
-        for name, matrix in (
-            ("A", wcs.sip.a),
-            ("B", wcs.sip.b),
-            ("AP", wcs.sip.ap),
-            ("BP", wcs.sip.bp),
+        inverse = _inverse_sip(wcs.sip.a, wcs.sip.b)
+        for name, matrix in zip(
+            ("A", "B", "AP", "BP"), (wcs.sip.a, wcs.sip.b, *inverse), strict=True
         ):
             order = matrix.shape[0] - 1
             header[f"{name}_ORDER"] = (order, "SIP")
