@@ -15,7 +15,7 @@ MODULES = sorted(SRC.rglob("*.py"))
 FLOORS = [  # from the top down; rooms on one line do not import each other
     ["__main__", "demo"],
     ["cli"],
-    ["night"],
+    ["night", "warming"],
     ["pipeline", "steps", "simulate"],
     ["arrivals", "jobs"],
     ["chip", "photometry"],

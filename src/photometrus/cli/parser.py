@@ -27,8 +27,8 @@ OTHER_WORDS = {
     "exposure_map": "exptime_map",
 }  # fmt: skip
 """What else people call an option."""
-BESIDE = ("process", "astrom", "simulate", "config")
-"""Commands that are for single steps, for trying out, for settings."""
+BESIDE = ("process", "astrom", "simulate", "warm", "config")
+"""Commands that are for single steps, for trying out, for the installation, for settings."""
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 the command was wrong, 3 done with losses (in a table)"
 )

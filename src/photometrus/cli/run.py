@@ -395,6 +395,16 @@ def simulate(order: Order) -> int:
     return DONE
 
 
+def warm(order: Order) -> int:
+    """The kernels."""
+    from photometrus.warming import warm
+
+    with order.screen.progress() as progress:
+        seconds = warm(progress)
+    order.screen.line(f"the numerical kernels are compiled ({seconds:.0f} s)")
+    return DONE
+
+
 def config(order: Order) -> int:
     """The settings."""
     text = configuration.dump(order.config())
