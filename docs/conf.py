@@ -23,6 +23,7 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 highlight_language = "text"  # commands; Python says so
+smartquotes = False  # words are copied from here
 
 # ---------------------------------------------------------------- pages
 
