@@ -21,7 +21,6 @@ from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, ServiceError, UsageError
 from photometrus.flats import Flats, prepare, store_folder
 from photometrus.frame import Progress, no_progress
-from photometrus.htmlreport.page import try_report
 from photometrus.instrument import CHIPS_FIELD_RADIUS_DEG, band_named, night_of
 from photometrus.io import fitsfile
 from photometrus.io.archive import fetch_log, open_archive
@@ -36,7 +35,7 @@ from photometrus.resume import finished, recorded_chips
 from photometrus.selection import Choice, choose
 from photometrus.stackfiles import check_extras
 from photometrus.track import CHIP_COLUMNS, ChipResult, Verdict
-from photometrus.workers import cores, threads
+from photometrus.workers import cores, load_meanwhile, threads
 
 log = logging.getLogger(__name__)
 
@@ -269,6 +268,8 @@ def reduce_material(
     for path in products.unfinished():
         path.unlink(missing_ok=True)
     _write_text(products.config, configuration.dump(config))
+    if config.run.pages:
+        load_meanwhile("photometrus.htmlreport.page")
     jobs = _jobs(material, config)
     chips = _unchanged(jobs, products) if material.resume else {}
     fresh: set[int] = set()
@@ -315,6 +316,9 @@ def reduce_material(
         runner(_knowing(todo, products, choice.ramps), progress, again)
     observation = record()
     if config.run.pages:
+        # Not above: a page for a browser needs libraries that a reduction does not.
+        from photometrus.htmlreport.page import try_report
+
         try_report(products.root)
     else:
         products.html_report.unlink(missing_ok=True)  # it would tell of an earlier run
