@@ -165,6 +165,9 @@ def show_observation(
             if not path.name.startswith("weight."):
                 screen.line(f"C{result.chip}: also {below(path, parent)}")
     screen.line(f"{seconds:.0f} s; everything that was measured: {observation.record}")
+    page = Products(observation.record.parent, "").html_report
+    if page.is_file():
+        screen.line(f"all of it on one page, for a browser: {page}")
     if all(result.coadd is None for result in observation.chips):
         return FAILED
     return DONE if observation.complete else LOSSES
