@@ -176,6 +176,7 @@ def _reduce_parts(
         Runner(config.run, many=True) as run,
     ):
         try:
+            progress("night", 0, len(parts))
             for part in parts:
                 tell = partial(told, part)
                 material = fetching.submit(_prepare, part, request, config, tell)

@@ -254,6 +254,8 @@ def reduce_material(
     _write_text(products.config, configuration.dump(config))
     jobs = _jobs(material, config)
     chips = _unchanged(jobs, products) if material.resume else {}
+    for chip in sorted(chips):
+        progress(f"C{chip} as before", 1, 1)
     fresh: set[int] = set()
 
     def record() -> Observation:
