@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,34 +183,37 @@ def _local(stack: ExitStack, n_workers: int, n_threads: int) -> Cluster:
     stack.enter_context(dask.config.set(LOCAL_SETTINGS))
     # Who else is on this machine must not run anything in our name: keys of this run's own.
     security = Security.temporary()
-    cluster = stack.enter_context(
-        LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            protocol="tls",
-            security=security,
-            dashboard_address=None,
-            scheduler_kwargs={
-                "dashboard_address": "127.0.0.1:0",
-                "dashboard": False,
-                "allowed_failures": N_TRIES - 1,
-            },
-            silence_logs=logging.CRITICAL,
-            memory_limit=max(WORKER_MIN_BYTES, _memory_bytes() // n_workers),
-        )
+    start = partial(
+        LocalCluster,
+        n_workers=n_workers,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        protocol="tls",
+        security=security,
+        dashboard_address=None,
+        scheduler_kwargs={
+            "dashboard_address": "127.0.0.1:0",
+            "dashboard": False,
+            "allowed_failures": N_TRIES - 1,
+        },
+        silence_logs=logging.CRITICAL,
+        memory_limit=max(WORKER_MIN_BYTES, _memory_bytes() // n_workers),
     )
+    with ThreadPoolExecutor(1, initializer=_leave_interrupts_to_others) as starting:
+        cluster = stack.enter_context(starting.submit(start).result())
     client = stack.enter_context(Client(cluster, set_as_default=False))
-    client.register_worker_callbacks(setup=_leave_interrupts_to_us)
     _listen_for_losses(stack, client)
     each = n_threads or max(1, cores() // n_workers)
     # One job per worker: one that only waits for its turn is not blamed for a worker's death.
     return Cluster(client, n_workers, each, threading.BoundedSemaphore(n_workers))
 
 
-def _leave_interrupts_to_us() -> None:
-    """On a local worker: Ctrl-C reaches all processes of a terminal, and one must act on it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_interrupts_to_others() -> None:
+    """Ctrl-C reaches all processes of a terminal, and one must act on it, none of the workers.
+
+    Threads and processes that this thread starts, and those that they start, are deaf, too.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 LOCAL_SETTINGS = {

@@ -27,9 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except PhotometrusError as error:
             sys.stderr.write(f"{clean(error)}\n")
             return USAGE if isinstance(error, UsageError) else FAILED
-        except Stopped as stopped:
-            stopping.tell()
-            return stopped.code
+        except Stopped:
+            stopping.leave()
         except BrokenPipeError:
             # Whoever reads us, head for example, has enough; Python's own last flush must not fail.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -74,18 +74,19 @@ class View:
         needed = names + 7 + sum(2 + max(5, len(one.heading)) for one in columns)
         if needed > width:
             return self._narrow(rows, now, width)
-        with_rate = needed + WITH_RATE <= width
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(no_wrap=True, style="bold")
         for _ in columns:
             table.add_column(no_wrap=True, min_width=5, justify="center")
         table.add_column(no_wrap=True, justify="right", min_width=5)
-        table.add_row("", *(Text(one.heading, "dim") for one in columns), "", style="not bold")
+        with_rate = needed + WITH_RATE <= width
         if with_rate:
-            table.add_column(no_wrap=True, justify="right")
+            table.add_column(no_wrap=True, justify="right", min_width=6)
+        table.add_row("", *(Text(one.heading, "dim") for one in columns))
         for row in rows:
             cells = [self._cell(row, k, now, marks) for k in range(len(columns))]
-            table.add_row(clean(row.name), *cells, _time(row, now), _rate(row, now))
+            last = [Text(_time(row, now)), *([_rate(row, now)] if with_rate else [])]
+            table.add_row(clean(row.name), *cells, *last)
         return table
 
     def _cell(self, row: Row, column: int, now: float, marks: dict[str, str]) -> Text:

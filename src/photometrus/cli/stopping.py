@@ -1,8 +1,9 @@
 """Ctrl-C and other wishes to end: an orderly end within two seconds, whatever runs.
 
 The first signal raises `Stopped` in the main thread, and everything that is open is closed on its
-way up. A thread or a process that does not come to an end in time is not waited for: files are
-written whole or not at all, so nothing is lost that was finished. A second signal ends at once.
+way up; then the process ends. A thread or a process that does not come to an end in time is not
+waited for: files are written whole or not at all, so nothing is lost that was finished. A second
+signal ends at once.
 """
 
 import os
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 GRACE_S, HUSH_S = 1.5, 0.3
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -21,10 +22,6 @@ SHOW_CURSOR = "\x1b[?25h"
 
 class Stopped(KeyboardInterrupt):
     """Somebody wants us to end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.code = 128 + number
 
 
 class Stopping:
@@ -41,35 +38,31 @@ class Stopping:
         self._told = threading.Lock()
         self._code = 0
 
-    def tell(self) -> None:
-        """Say it, unless it was said."""
-        if self._told.acquire(blocking=False):
-            self._stream.write(self.words)
-            self._stream.flush()
-
     def __call__(self, number: int, _: FrameType | None) -> None:
         """A signal has come."""
         if self._code:
-            self._leave()
+            self.leave()
         self._code = 128 + number
-        clock = threading.Timer(GRACE_S, self._leave)
+        clock = threading.Timer(GRACE_S, self.leave)
         clock.daemon = True
         clock.start()
         # In a thread: what was interrupted may hold a lock that is needed for it.
         hush = threading.Thread(target=self.hush, daemon=True)
         hush.start()
         hush.join(HUSH_S)
-        raise Stopped(number)
+        raise Stopped
 
-    def _leave(self) -> None:
-        """End without waiting for anything; with all processes that were started."""
+    def leave(self) -> NoReturn:
+        """End without waiting for anything, with all processes that were started."""
         import psutil
 
         with suppress(OSError, ValueError):
             if self._stream.isatty():
                 self._stream.write(SHOW_CURSOR)
-            self.tell()
+            if self._told.acquire(blocking=False):
+                self._stream.write(self.words)
             self._stream.flush()
+            sys.stdout.flush()
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
                 child.kill()

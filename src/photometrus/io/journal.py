@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -36,6 +37,11 @@ class Journal(RotatingFileHandler):
         """What nobody has foreseen, with the way to it."""
         what = (type(error), error, error.__traceback__)
         self.handle(logging.LogRecord("photometrus", logging.CRITICAL, "", 0, "a bug", (), what))
+
+    def close(self) -> None:
+        """Close the file; what the disk did not take is lost."""
+        with suppress(OSError):
+            super().close()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record, unless the disk has failed before."""
