@@ -111,7 +111,7 @@ class View:
         table.add_column(no_wrap=True, min_width=17)
         table.add_column(no_wrap=True, justify="right", min_width=5)
         for row in rows:
-            bar = ProgressBar(1.0, self.board.fraction_of(row), width=max(8, width // 5))
+            bar = _bar(1.0, self.board.fraction_of(row), max(8, width // 5))
             table.add_row(clean(row.name), bar, Text(_step(row, now)), _time(row, now))
         return table
 
@@ -121,7 +121,7 @@ class View:
         if left is not None and fraction < 1:
             words += f", about {clock(left)} left"
         table = Table.grid(padding=(0, 1, 0, 0))
-        bar = ProgressBar(1.0, fraction, width=max(10, min(40, width - 34)))
+        bar = _bar(1.0, fraction, max(10, min(40, width - 34)))
         table.add_row(bar, Text(words, no_wrap=True))
         return table
 
@@ -165,6 +165,13 @@ def _bar_line(name: str, cell: Cell, now: float, width: int) -> Table:
     if speed is not None:
         words += f"  {rate(speed)}, about {clock((cell.of - cell.done) / speed)} left"
     total = cell.of if cell.of > 1 else None
-    bar = ProgressBar(total, cell.done, width=max(8, min(30, width // 4)), pulse=total is None)
+    bar = _bar(total, cell.done, max(8, min(30, width // 4)))
     table.add_row(Text(clean(name), "bold"), bar, Text(words, no_wrap=True, overflow="ellipsis"))
     return table
+
+
+def _bar(total: float | None, done: float, width: int) -> ProgressBar:
+    """A bar; without a total one that only shows that something goes on."""
+    return ProgressBar(
+        total, done, width=width, pulse=total is None, complete_style="cyan", pulse_style="cyan"
+    )

@@ -419,3 +419,16 @@ def config(order: Order) -> int:
     out.write_text(text, encoding="utf-8")
     order.screen.line(f"{out}: change what you like, give it with -config {out}")
     return DONE
+
+
+config_show = config
+
+
+def config_init(order: Order) -> int:
+    """A file of settings to begin with."""
+    out = order.get("out", Path("photometrus.toml"))
+    if out.exists():
+        raise UsageError(f"-out {out}: is there already; give another name")
+    out.write_text(configuration.commented(order.config()), encoding="utf-8")
+    order.screen.line(f"{out}: uncomment and change what you like, give it with -config {out}")
+    return DONE

@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from photometrus.cli.board import Board, Column, Finished
 from photometrus.cli.live import live
@@ -121,6 +122,12 @@ class Screen:
         self._note(text)
         if not self.quiet:
             self.err.print(clean(text), style="dim", soft_wrap=True)
+
+    def state(self, word: str, what: str, text: str, style: str) -> None:
+        """How something is: a word in colour, what it is, and more about it."""
+        line = Text(f"{word:8s}", style).append(f"{clean(what):18s} ", "bold").append(clean(text))
+        self._note(line.plain)
+        self.out.print(line, soft_wrap=True)
 
     def raw(self, text: str) -> None:
         """Text with its own lines, as it is (a file of ours)."""
