@@ -18,7 +18,7 @@ def examine(
     timeout_s : how long the archive and the services may be silent, all together
     """
     yield from installation.examine()
-    yield from machine.examine()
+    yield from machine.examine(config)
     yield from places.examine(config, parent)
     yield from services.examine(config, night, timeout_s)
     yield from programs.examine(config)
