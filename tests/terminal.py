@@ -18,7 +18,7 @@ import pyte
 class Terminal:
     """``photometrus`` with some words, on a terminal of so many columns and rows.
 
-    raw : all bytes that came; screen : pyte's picture of them
+    raw : all bytes that came; screen : pyte's picture of them; frames : all pictures so far
     """
 
     def __init__(
@@ -28,6 +28,7 @@ class Terminal:
         self.screen = pyte.Screen(columns, rows)
         self.stream = pyte.ByteStream(self.screen)
         self.raw = b""
+        self.frames: list[str] = []
         self.lock = threading.Lock()
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -51,13 +52,17 @@ class Terminal:
             with self.lock:
                 self.raw += data
                 self.stream.feed(data)
+                self.frames.append(self._picture())
+
+    def _picture(self) -> str:
+        return "\n".join(line.rstrip() for line in self.screen.display).rstrip()
 
     def text(self) -> str:
         """What is on the screen now, without empty lines at the end."""
         with self.lock:
-            return "\n".join(line.rstrip() for line in self.screen.display).rstrip()
+            return self._picture()
 
-    def until(self, seen: Callable[[str], bool], timeout_s: float = 60.0) -> str:
+    def until(self, seen: Callable[[str], bool], timeout_s: float = 240.0) -> str:
         """The first screen that is as it should be."""
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
@@ -73,7 +78,7 @@ class Terminal:
         """Keys: Ctrl-C is 0x03, for which the terminal sends SIGINT to all in front of it."""
         os.write(self.master, keys)
 
-    def wait(self, timeout_s: float = 120.0) -> int:
+    def wait(self, timeout_s: float = 240.0) -> int:
         """The exit code."""
         code = self.process.wait(timeout_s)
         self.reader.join(5)

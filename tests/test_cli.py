@@ -660,3 +660,12 @@ def test_completion_and_its_shells(capsys):
     assert main(["completion", "bash"]) == 0
     assert capsys.readouterr().out == manual.script("bash")
     assert "did you mean 'fish'?" in failure(capsys, "completion", "fihs")
+
+
+def test_the_help_comes_at_once():
+    """Within half a second of work, the interpreter's own start included."""
+    before = os.times()
+    subprocess.run([sys.executable, "-m", "photometrus", "-h"], capture_output=True, check=True)
+    after = os.times()
+    used = after.children_user + after.children_system
+    assert used - before.children_user - before.children_system < 0.5

@@ -230,11 +230,10 @@ def test_a_low_terminal_shows_what_is_at_work():
 
 def test_the_view_moves_on_a_real_terminal(night, tmp_path):
     with Terminal(words(night, tmp_path / "p"), 80) as terminal:
-        seen = terminal.until(lambda text: re.search(r"^C2 +✓", text, re.M))
-        assert "calib  sky 1  stars  solve" in seen
-        assert re.search(r"^C1 +(✓ +){7}", seen, re.M)
-        assert re.search(r"%  0:\d\d", seen)
         assert terminal.wait() == 0
+        seen = next(text for text in terminal.frames if re.search(r"^C1 +✓", text, re.M))
+        assert "calib  sky 1  stars  solve" in seen
+        assert re.search(r"%  0:\d\d", seen)
         last = terminal.text()
         assert not terminal.screen.cursor.hidden
     assert "calib  sky 1" not in last  # what moved is gone; the results stay
@@ -244,8 +243,8 @@ def test_the_view_moves_on_a_real_terminal(night, tmp_path):
 
 def test_a_narrow_terminal_without_colour(night, tmp_path):
     with Terminal(words(night, tmp_path / "p"), 60, env={"NO_COLOR": "1"}) as terminal:
-        terminal.until(lambda text: re.search(r"^C1 +━+ +\w+", text, re.M))
         assert terminal.wait() == 0
+        assert any(re.search(r"^C1 +━+ +\w+", text, re.M) for text in terminal.frames)
     # SGR 30-37, 38, 90-97: a colour. Bold and dim are none.
     assert not re.search(rb"\x1b\[(?:\d+;)*(?:3[0-8]|9[0-7])[;m]", terminal.raw)
 

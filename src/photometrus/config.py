@@ -156,14 +156,18 @@ def load(path: Path | None = None, overrides: dict[str, Any] | None = None) -> C
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise MissingInput(f"{path}: no such configuration file") from None
+            raise MissingInput(
+                f"{path}: no such configuration file; photometrus config init makes one"
+            ) from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise UsageError(f"{path}: not readable as TOML ({error})") from error
+            raise UsageError(
+                f"{path}: not readable as TOML ({error}); photometrus config init shows how"
+            ) from error
         config = merge(config, values, path.name)
     config = merge(config, overrides or {}, "options")
     for chip in config.chip:
         if chip not in {str(number) for number in CHIPS}:
-            raise UsageError(f"chip.{chip}: PRIME has chips 1 to 4")
+            raise UsageError(f"chip.{chip}: PRIME has chips 1 to 4; write for example [chip.3.sky]")
         config.for_chip(int(chip))
     return config
 
@@ -174,12 +178,16 @@ def merge(config: T, values: dict[str, Any], where: str = "config") -> T:
     changes: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
-            raise UsageError(f"{where}: unknown key {key!r}{nearest(key, known)}")
+            raise UsageError(
+                f"{where}: unknown key {key!r}{nearest(key, known)}; photometrus config shows all"
+            )
         old = getattr(config, key)
         name = f"{where}.{key}"
         if is_dataclass(old):
             if not isinstance(value, dict):
-                raise UsageError(f"{name}: a table of keys, not {value!r}")
+                raise UsageError(
+                    f"{name}: a table of keys, not {value!r}; write [{key}], then key = value"
+                )
             changes[key] = merge(old, value, name)
         else:
             changes[key] = _as(old, value, name)
