@@ -16,7 +16,7 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["__main__", "api", "demo"],
     ["cli"],
     ["night", "warming"],
-    ["pipeline", "steps", "simulate"],
+    ["doctor", "pipeline", "simulate", "steps"],
     ["arrivals", "jobs"],
     ["chip", "photometry"],
     ["astromatic", "distortion_store", "flats", "htmlreport", "ladder", "netrefine", "plots"],

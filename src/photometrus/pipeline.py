@@ -222,6 +222,8 @@ def reduce_parts(
                 jobs |= new
                 with one_at_a_time:
                     chips |= _unchanged(new, products) if part.resume else {}
+                for chip in sorted(set(new) & set(chips)):
+                    progress(f"C{chip} as before", 1, 1)
                 todo = [job for chip, job in new.items() if chip not in chips]
                 send(_knowing(todo, products, part.choice.ramps), progress, done)
         shared = shared_field(list(chips.values()), config)
