@@ -157,7 +157,7 @@ def fetch(
             f"file type {config.input.ftype!r}: raw frames cannot be reduced; use ramp here, or "
             "`photometrus getdata` to download them"
         )
-    with open_archive(config.input.archive or None) as archive:
+    with open_archive(config.input.archive or None, config.transfer) as archive:
         on_first: Sequence[RampId] = request.ramps
         if not on_first:
             path = fetch_log(archive, request.night, products.root)

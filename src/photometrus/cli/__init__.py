@@ -1,7 +1,6 @@
 """The command line: words to values, values to ONE call of a recipe; the only room that prints."""
 
 import os
-import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,8 +10,7 @@ from photometrus import __version__
 from photometrus.cli import parser
 from photometrus.cli.command import DONE, FAILED, INTERRUPTED, USAGE
 from photometrus.errors import PhotometrusError, UsageError
-
-SECRET = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
+from photometrus.passwords import refuse_password, without_password
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,6 +43,8 @@ def _run(words: list[str]) -> int:
     if words[0] in ("-version", "--version", "-V"):
         sys.stdout.write(f"photometrus {__version__}\n")
         return DONE
+    for word in words:
+        refuse_password(word, "on the command line, where everyone on this machine can read it")
     command, rest = parser.find_command(words)
     try:
         given = parser.parse(command, rest)
@@ -62,7 +62,7 @@ def _run(words: list[str]) -> int:
 
 def retold(words: Sequence[str]) -> str:
     """The command as it was typed, for the record; without passwords."""
-    return SECRET.sub(r"\1:***@", shlex.join(["photometrus", *words]))
+    return shlex.join(["photometrus", *map(without_password, words)])
 
 
 def _complain(error: PhotometrusError) -> None:

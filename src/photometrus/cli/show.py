@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from photometrus.passwords import without_password
+
 PLAIN_WIDTH = 200
 """Columns when the output is no terminal: wide enough for a path in a table."""
 PLAIN_EVERY_S = 10.0
@@ -23,9 +25,9 @@ PLAIN_EVERY_S = 10.0
 
 
 def clean(text: object) -> str:
-    """The text in one line, without anything that steers a terminal."""
+    """The text in one line, without anything that steers a terminal, and without passwords."""
     safe = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in str(text))
-    return " ".join(safe.split())
+    return without_password(" ".join(safe.split()))
 
 
 class Screen:
