@@ -27,7 +27,7 @@ from photometrus.io.archive import fetch_log, open_archive
 from photometrus.io.catalogs import default_cache, reference
 from photometrus.io.download import Downloads, counted, download, write_failed
 from photometrus.io.nightlog import read_log, select
-from photometrus.io.whole import make_folder, whole
+from photometrus.io.whole import make_folder, warn_of_links, whole
 from photometrus.jobs import Job, Runner
 from photometrus.optics import FieldFit, combined
 from photometrus.products import Products, RampId
@@ -123,6 +123,7 @@ def gather(request: Request, config: Config, progress: Progress = no_progress) -
     check_extras(config)
     products = Products(request.parent, request.band)
     make_folder(request.parent)
+    warn_of_links(request.parent)
     missing: list[tuple[str, str]] = []
     if request.download:
         choice, got = fetch(request, config, products, progress)
@@ -204,6 +205,7 @@ def reduce_folder(
     """Reduce chips whose ramps are on disk already."""
     band_named(band)
     check_extras(config)
+    warn_of_links(parent)
     products = Products(parent, band)
     ramps = {chip: products.ramps_on_disk(chip) for chip in chips}
     if not any(ramps.values()):

@@ -239,7 +239,8 @@ def fetch_log(archive: Archive, night: date, folder: Path) -> Path:
     Both files are written whole or not at all. Raises MissingInput that names nights with a log
     when this one has none, ServiceError when the archive fails.
     """
-    content = _read_log(archive, night)
+    reasons: list[str] = []
+    content = _read_log(archive, night, reasons=reasons)
     if content is None:
         others = [other.isoformat() for other in nights_near(archive, night, 3)]
         known = (
@@ -247,7 +248,8 @@ def fetch_log(archive: Archive, night: date, folder: Path) -> Path:
             if others
             else (f"nor is there one within {REACH_DAYS} days; check -date (yyyymmdd) and -archive")
         )
-        raise MissingInput(f"archive {archive}: no night log of {night.isoformat()}; {known}")
+        why = f" ({reasons[0]})" if reasons else ""
+        raise MissingInput(f"archive {archive}: no night log of {night.isoformat()}{why}; {known}")
     path = folder / log_name(night)
     write_bytes(path, content)
     write_bytes(folder / clean_log_name(night), clean_log(decode(content)).encode())
@@ -272,17 +274,29 @@ def _nights_with_log(archive: Archive, night: date, reach_days: int) -> Iterator
                 yield other
 
 
-def _read_log(archive: Archive, night: date, *, head_only: bool = False) -> bytes | None:
-    """The bytes of a night's log (or just its beginning); None when there is no such log."""
+def _read_log(
+    archive: Archive, night: date, *, head_only: bool = False, reasons: list[str] | None = None
+) -> bytes | None:
+    """The bytes of a night's log (or just its beginning); None when there is no such log.
+
+    reasons : is told why not, where it is more than that nothing is there
+    """
     for path in archive.log_paths(night):
-        content = _read(archive, path, head_only=head_only)
-        if content is not None and not is_web_page(content):
-            return content
+        try:
+            content = _read(archive, path, head_only=head_only)
+        except AbsentError as error:
+            why = str(error)
+        else:
+            if not is_web_page(content):
+                return content
+            why = "a web page came in its place"
+        if reasons is not None and why != "not there":
+            reasons.append(f"{path}: {why}")
     return None
 
 
-def _read(archive: Archive, path: str, *, head_only: bool) -> bytes | None:
-    """A small file's bytes, None when it is not there; ServiceError after N_TRIES failures."""
+def _read(archive: Archive, path: str, *, head_only: bool) -> bytes:
+    """A small file's bytes. Raises AbsentError; ServiceError after N_TRIES failures."""
     reason: BrokenError
     for _ in range(N_TRIES):
         try:
@@ -290,8 +304,6 @@ def _read(archive: Archive, path: str, *, head_only: bool) -> bytes | None:
                 return stream.read(CHUNK_BYTES) if head_only else _read_all(stream)
         except TooLongError as error:
             raise ServiceError(f"archive {archive}: {path}: {error}; is it a night log?") from error
-        except AbsentError:
-            return None
         except BrokenError as error:
             reason = error
     raise ServiceError(

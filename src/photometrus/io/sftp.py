@@ -56,9 +56,14 @@ class VerifiedSFTP(SFTPFileSystem):
 
     def _connect(self) -> None:
         self.client = paramiko.SSHClient()
-        self.client.load_system_host_keys()
-        for path in _known_hosts_files():
-            self.client.load_system_host_keys(str(path))
+        for path in (None, *_known_hosts_files()):
+            try:
+                self.client.load_system_host_keys(path and str(path))
+            except (ValueError, OSError, paramiko.hostkeys.InvalidHostKey) as error:
+                raise MissingInput(
+                    f"{path or '~/.ssh/known_hosts'}: not a file of known SSH hosts ({error}); "
+                    "correct it, or let ssh-keyscan write it anew"
+                ) from error
         self.client.set_missing_host_key_policy(_RefuseUnknown())
         # paramiko waits for ever for a server that falls silent between login and first answer
         watch = threading.Timer(GREETING_TIMEOUT_S, self.client.close)
@@ -152,8 +157,8 @@ def connect_sftp(address: Address, limits: TransferConfig | None = None) -> Sftp
         ) from error
     except (paramiko.SSHException, OSError, EOFError) as error:
         raise ServiceError(
-            f"{where}: no SSH connection to {address.host} port {port} ({error}); check the "
-            "address, the port and the network"
+            f"{where}: no SSH connection to {address.host} port {port} ({_reason(error)}); check "
+            "the address, the port and the network"
         ) from error
     log.debug("connected to %s", address.text)
     transport = SftpTransport(address, fs, limits)
@@ -161,6 +166,15 @@ def connect_sftp(address: Address, limits: TransferConfig | None = None) -> Sftp
     if channel is not None:
         channel.settimeout(transport.limits.silence_s)
     return transport
+
+
+def _reason(error: Exception) -> str:
+    """What paramiko means."""
+    said = str(error).removeprefix("[Errno None] ")
+    silent = ("No existing session", "Negotiation failed", "protocol banner", "Timeout")
+    if not said or isinstance(error, TimeoutError) or any(words in said for words in silent):
+        return "it does not answer, or speaks no SSH"
+    return said
 
 
 def _known_name(address: Address, port: int) -> str:
@@ -178,9 +192,21 @@ def _known_hosts_files() -> list[Path]:
 
 
 def _key_file() -> str | None:
-    """The private key that the environment names."""
+    """The private key that the environment names; MissingInput when it is none."""
     named = os.environ.get(KEY_VARIABLE)
-    return str(_existing(named, KEY_VARIABLE)) if named else None
+    if not named:
+        return None
+    path = _existing(named, KEY_VARIABLE)
+    try:
+        paramiko.PKey.from_path(path)
+    except (paramiko.PasswordRequiredException, TypeError):
+        pass  # the passphrase is tried later; an agent may hold the same key
+    except (paramiko.SSHException, paramiko.pkey.UnknownKeyType, ValueError, OSError) as error:
+        raise MissingInput(
+            f"{KEY_VARIABLE}={named}: not a private key ({str(error).split('. ')[0]}); give the "
+            "file that has a .pub beside it"
+        ) from error
+    return str(path)
 
 
 def _existing(named: str, variable: str) -> Path:

@@ -6,6 +6,7 @@ Nobody above this room sees an exception of a network library. Secrets stay insi
 `repr` show addresses without passwords.
 """
 
+import errno
 import getpass
 import os
 import re
@@ -208,6 +209,8 @@ class Transport:
         except self.absent as error:
             raise AbsentError(_words(error)) from error
         except self.broken as error:
+            if getattr(error, "errno", None) == errno.ELOOP:
+                raise AbsentError("a link that leads to itself") from error
             raise BrokenError(_words(error)) from error
 
 
@@ -215,6 +218,10 @@ def _words(error: Exception) -> str:
     """What an exception of a library says, on one line and short."""
     if isinstance(error, FileNotFoundError):
         return "not there"
+    if isinstance(error, TimeoutError):
+        return "fell silent"
+    if isinstance(error, EOFError) or "dropped" in str(error) or "payload" in str(error):
+        return "the connection was closed"
     said = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
     return " ".join(str(said).split())[:200]
 

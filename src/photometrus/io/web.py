@@ -22,7 +22,9 @@ from photometrus.io.transport import (
     Transport,
 )
 
-PARTIAL, UNAUTHORIZED, TOO_MANY, SERVER_FAILED = 206, 401, 429, 500
+PARTIAL, UNAUTHORIZED, SERVER_FAILED = 206, 401, 500
+PASSING = (416, 429)
+"""No such part of the file, as it was announced; too many requests."""
 PART = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
@@ -33,7 +35,7 @@ class WebTransport(Transport):
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Turns statuses and exceptions into ours: 429 and 5xx may pass, other refusals stay."""
+        """Turns statuses and exceptions into ours: some refusals may pass, the others stay."""
         with super().explained():
             try:
                 yield
@@ -41,7 +43,7 @@ class WebTransport(Transport):
                 raise AbsentError("it redirects in a circle") from error
             except aiohttp.ClientResponseError as error:
                 words = f"HTTP {error.status} {error.message}".strip()
-                if error.status == TOO_MANY or error.status >= SERVER_FAILED:
+                if error.status in PASSING or error.status >= SERVER_FAILED:
                     raise BrokenError(words) from error
                 raise AbsentError(words) from error
 

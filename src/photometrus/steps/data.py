@@ -17,6 +17,7 @@ from photometrus.io import fitsfile
 from photometrus.io.archive import Archive, fetch_log, open_archive
 from photometrus.io.download import counted, download, write_failed
 from photometrus.io.nightlog import raw_frames, read_log, repair_name, select, summarise
+from photometrus.io.whole import warn_of_links
 from photometrus.products import Products, RampId, flat_name, log_name, parse_ramp
 from photometrus.selection import choose
 from photometrus.steps.frames import StepResult, pool
@@ -57,6 +58,7 @@ def get_data(
     progress: Progress = no_progress,
 ) -> StepResult:
     """The night log and the ramps (or raw frames) of a target; what is missing is listed."""
+    warn_of_links(products.root)
     with open_archive(config.input.archive or None, config.transfer) as archive:
         table = read_log(fetch_log(archive, night, products.root))
         on_first = select(table, target, products.band)
