@@ -404,7 +404,7 @@ def test_bars_come_and_go():
 
 def test_a_password_is_not_retold():
     text = cli.retold(["getdata", "-archive", "sftp://me:se%20cret@host:22/x", "-target", "a b"])
-    assert text == "photometrus getdata -archive sftp://me:***@host:22/x -target 'a b'"
+    assert text == "photometrus getdata -archive 'sftp://me:***@host:22/x' -target 'a b'"
     assert cli.retold(["-archive", "http://host:80/x"]) == "photometrus -archive http://host:80/x"
 
 
