@@ -303,6 +303,7 @@ class WebServer:
     cut_off : path -> how many times to send only half of the file
     refuse : path -> how many times to answer 503
     endless : paths that never end
+    before : called with a path before it is answered, and may take its time
     requests : the paths it was asked for
     """
 
@@ -312,6 +313,7 @@ class WebServer:
     cut_off: Counter[str] = field(default_factory=Counter)
     refuse: Counter[str] = field(default_factory=Counter)
     endless: tuple[str, ...] = ()
+    before: Callable[[str], object] | None = None
     requests: list[str] = field(default_factory=list)
 
 
@@ -322,6 +324,8 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.state.requests.append(self.path)
+        if self.state.before is not None:
+            self.state.before(self.path)
         wanted = base64.b64encode(self.state.password.encode()).decode()
         if wanted and self.headers.get("Authorization") != f"Basic {wanted}":
             self.send_error(HTTPStatus.UNAUTHORIZED)
