@@ -1,7 +1,5 @@
 """Whether a FITS file is whole, and tile-compressed ramps back to plain ones."""
 
-import struct
-import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,12 +7,16 @@ import numpy as np
 from astropy.io import fits
 
 from photometrus.errors import FrameError
+from photometrus.io.damage import reading
+from photometrus.io.fitsfile import readable
 
 BLOCK_BYTES = 2880
 CARD_BYTES = 80
 MAX_HEADER_BLOCKS = 1000
 """No header is longer (36 000 cards); what is, is not a header."""
 SIGNATURE = b"SIMPLE  ="
+PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+"""How files begin that a program has compressed as a whole."""
 
 COMPRESSION_CARDS = (
     "XTENSION",
@@ -67,6 +69,27 @@ def fault(path: Path, *, all_units: bool = False) -> str | None:
     return None
 
 
+def beginning(path: Path) -> str | None:
+    """What is wrong with how a FITS file begins, None when it has a header with an end.
+
+    Looks at the bytes only: a file that is compressed as a whole is not opened by surprise, and
+    one without an END is not read to its last byte.
+    """
+    with path.open("rb") as file:
+        first = file.read(len(SIGNATURE))
+        if not first:
+            return "empty"
+        packed = next((word for begin, word in PACKED.items() if first.startswith(begin)), "")
+        if packed:
+            return f"compressed as a whole by {packed}; unpack it first"
+        if first != SIGNATURE:
+            return "not a FITS file"
+        file.seek(0)
+        if _unit_bytes(file) is None:
+            return "its header has no END"
+    return None
+
+
 def _unit_bytes(file: BinaryIO) -> int | None:
     """Bytes of the header and data unit that begins here; None when its header has no end."""
     sizes = {b"BITPIX": 0, b"NAXIS": 0, b"PCOUNT": 0, b"GCOUNT": 1}
@@ -107,17 +130,17 @@ def unpack(packed: Path, plain: Path, *, as_float: bool = True) -> None:
     wrong = fault(packed, all_units=True)
     if wrong:
         raise FrameError(f"{packed.name}: {wrong}; cannot be unpacked")
-    try:
-        with fits.open(packed, memmap=False) as units:
-            images = [unit for unit in units if unit.is_image and unit.header.get("NAXIS") == 2]
-            if not images:
-                raise FrameError(f"{packed.name}: no image in it; cannot be unpacked")
-            data = np.asarray(images[0].data)
-            header = images[0].header.copy()
-    except (OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
-        raise FrameError(f"{packed.name}: cannot be unpacked ({error})") from error
-    except (fits.VerifyError, zlib.error, struct.error) as error:
-        raise FrameError(f"{packed.name}: cannot be unpacked ({error})") from error
+    with (
+        reading(packed.name, "compressed FITS", FrameError),
+        fits.open(packed, memmap=False) as units,
+    ):
+        images = [unit for unit in units if unit.is_image and unit.header.get("NAXIS") == 2]
+        if not images:
+            raise FrameError(f"{packed.name}: no image in it; cannot be unpacked")
+        data = np.asarray(images[0].data)
+        header = readable(images[0].header)
+    if data.ndim != 2:
+        raise FrameError(f"{packed.name}: pixels of {data.ndim} axes; cannot be unpacked")
     for key in COMPRESSION_CARDS:
         header.remove(key, ignore_missing=True, remove_all=True)
     if header.get("EXTNAME") == COMPRESSED_NAME:

@@ -1,16 +1,15 @@
 """Catalogues on disk."""
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table
 
 from photometrus.errors import MissingInput, UsageError
 from photometrus.io.catalogs.columns import RA
+from photometrus.io.damage import reading
 
 
 def read(path: Path) -> Table:
@@ -20,15 +19,9 @@ def read(path: Path) -> Table:
     reader = READERS.get(path.suffixes[0].lower() if path.suffix == ".gz" else path.suffix.lower())
     if reader is None:
         raise UsageError(f"{path}: {path.suffix or 'no ending'}, expected {', '.join(READERS)}")
-    try:
-        with warnings.catch_warnings():
-            # Units and characters that a standard forbids harm nothing that is read here.
-            warnings.simplefilter("ignore", u.UnitsWarning)
-            warnings.filterwarnings("ignore", module="astropy.io.votable")
-            warnings.filterwarnings("ignore", module="astropy.io.fits")
-            return reader(path)
-    except (OSError, ValueError, TypeError, IndexError, KeyError) as error:
-        raise UsageError(f"{path}: not readable as a catalogue ({error})") from error
+    # Units and characters that a standard forbids harm nothing that is read here.
+    with reading(path, "a catalogue", UsageError):
+        return reader(path)
 
 
 def read_fits(path: Path) -> Table:
