@@ -10,6 +10,7 @@ in -out. Exit code 1 when there is one.
 
 import argparse
 import json
+import logging
 import os
 import resource
 import select
@@ -142,6 +143,7 @@ def child(folder: Path, case: Case, numbers: range, seed: int, out: Path, tell_t
     code = 3
     try:
         warnings.simplefilter("ignore")
+        logging.disable()
         signal.signal(signal.SIGALRM, _slow)
         limit_memory()
         with tempfile.TemporaryDirectory() as place:

@@ -16,10 +16,13 @@ from photometrus import __version__
 from photometrus.errors import FrameError, MissingInput
 from photometrus.frame import Bad, Coadd, Flags, FrameInfo, Image
 from photometrus.instrument import FRAME_TIME_S, GAIN_E_PER_ADU
-from photometrus.io.damage import UNREADABLE, reading
+from photometrus.io.damage import readable, reading
+from photometrus.io.fz import open_fits
 from photometrus.io.whole import whole
-from photometrus.wcs import sip_cards
+from photometrus.wcs import pixel_to_sky, sip_cards, sky_to_pixel
 
+MAX_SIP_ORDER = 9
+"""Of any SIP polynomial, by its convention; a library would build matrices of any size."""
 TILE_ROWS = 32
 """Rows of a compressed tile."""
 GZIP = "GZIP_COMPRESSED_DATA"
@@ -28,29 +31,11 @@ GZIP = "GZIP_COMPRESSED_DATA"
 # ---------------------------------------------------------------- reading
 
 
-def readable(header: fits.Header) -> fits.Header:
-    """A copy without the cards that break the standard so that they cannot be read, or say nothing.
-
-    Whoever asks for one of them later finds it missing, and need not know more.
-    """
-    good = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for card in header.cards:
-            try:
-                said = not isinstance(card.value, fits.card.Undefined) and card.comment is not None
-            except UNREADABLE:
-                continue
-            if said:
-                good.append(card)
-    return fits.Header(good, copy=True)
-
-
 def read_image(path: Path) -> tuple[Image, fits.Header]:
     """The first image of a FITS file as native float32, and its header; MissingInput without it."""
     if not path.exists():
         raise MissingInput(f"{path}: not there")
-    with reading(path, "FITS", MissingInput), fits.open(path, memmap=False) as hdus:
+    with reading(path, "FITS", MissingInput), open_fits(path) as hdus:
         for hdu in hdus:
             if hdu.is_image and hdu.header.get("NAXIS") == 2:
                 data = np.ascontiguousarray(hdu.data, dtype=np.float32)
@@ -61,8 +46,8 @@ def read_image(path: Path) -> tuple[Image, fits.Header]:
 
 def read_header(path: Path) -> fits.Header:
     """The first header of a FITS file, which may have no pixels; MissingInput without it."""
-    with reading(path, "FITS", MissingInput):
-        return readable(fits.getheader(path))
+    with reading(path, "FITS", MissingInput), open_fits(path) as hdus:
+        return readable(hdus[0].header)
 
 
 def read_flags(path: Path) -> Flags | None:
@@ -70,7 +55,7 @@ def read_flags(path: Path) -> Flags | None:
 
     Raises MissingInput when the file cannot be read.
     """
-    with reading(path, "FITS", MissingInput), fits.open(path, memmap=False) as hdus:
+    with reading(path, "FITS", MissingInput), open_fits(path) as hdus:
         if "BADPIX" not in hdus:
             return None
         flags = np.ascontiguousarray(hdus["BADPIX"].data, dtype=np.uint8)
@@ -80,7 +65,13 @@ def read_flags(path: Path) -> Flags | None:
 def header_wcs(header: fits.Header, name: str = "header") -> WCS:
     """The WCS of a header; FrameError, with the name, for one that contradicts itself."""
     with reading(name, "a WCS", FrameError):
-        return WCS(header)
+        for key in ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER"):
+            if not 0 <= header.get(key, 0) <= MAX_SIP_ORDER:
+                raise ValueError(f"{key} {header[key]}, at most {MAX_SIP_ORDER}")
+        wcs = WCS(header)
+        if wcs.has_celestial:  # a matrix that cannot be inverted shows itself here
+            sky_to_pixel(wcs.celestial, *pixel_to_sky(wcs.celestial, 0.0, 0.0))
+    return wcs
 
 
 # ---------------------------------------------------------------- writing

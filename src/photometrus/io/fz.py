@@ -1,19 +1,22 @@
 """Whether a FITS file is whole, and tile-compressed ramps back to plain ones."""
 
+import gzip
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 from astropy.io import fits
 
 from photometrus.errors import FrameError
-from photometrus.io.damage import reading
-from photometrus.io.fitsfile import readable
+from photometrus.io.damage import readable, reading
 
 BLOCK_BYTES = 2880
 CARD_BYTES = 80
 MAX_HEADER_BLOCKS = 1000
 """No header is longer (36 000 cards); what is, is not a header."""
+COUNTED = (b"NAXIS", b"TFIELDS", b"ZNAXIS", b"WCSAXES")
+MOST = 999
+"""Axes, and columns of a table, by the standard."""
 SIGNATURE = b"SIMPLE  ="
 PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 """How files begin that a program has compressed as a whole."""
@@ -56,7 +59,10 @@ def fault(path: Path, *, all_units: bool = False) -> str | None:
         position = 0
         while True:
             file.seek(position)
-            unit_bytes = _unit_bytes(file)
+            try:
+                unit_bytes = _unit_bytes(file)
+            except ValueError as error:
+                return str(error)
             if unit_bytes is None:
                 return f"truncated in a header, at {size_bytes} bytes"
             position += unit_bytes
@@ -90,8 +96,23 @@ def beginning(path: Path) -> str | None:
     return None
 
 
+def open_fits(path: Path, *, memmap: bool = False) -> fits.HDUList:
+    """``fits.open``, but ValueError for a header that would keep the library busy for ever."""
+    with path.open("rb") as plain:
+        packed = plain.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if packed else path.open("rb") as file:
+        position = 0
+        while (n_bytes := _unit_bytes(cast(BinaryIO, file))) is not None:
+            position += n_bytes
+            file.seek(position)
+    return fits.open(path, memmap=memmap)
+
+
 def _unit_bytes(file: BinaryIO) -> int | None:
-    """Bytes of the header and data unit that begins here; None when its header has no end."""
+    """Bytes of the header and data unit that begins here; None when its header has no end.
+
+    ValueError for more axes or columns than a FITS file can have: whoever counts to them hangs.
+    """
     sizes = {b"BITPIX": 0, b"NAXIS": 0, b"PCOUNT": 0, b"GCOUNT": 1}
     for n_blocks in range(1, MAX_HEADER_BLOCKS + 1):
         block = file.read(BLOCK_BYTES)
@@ -102,9 +123,11 @@ def _unit_bytes(file: BinaryIO) -> int | None:
             key = card[:8].rstrip()
             if key == b"END":
                 return n_blocks * BLOCK_BYTES + _padded_data_bytes(sizes)
-            if card[8:10] == b"= " and (key in sizes or key.startswith(b"NAXIS")):
+            if card[8:10] == b"= " and (key in sizes or key.startswith(COUNTED)):
                 value = card[10:].split(b"/")[0].strip()
                 sizes[key] = int(value) if value.lstrip(b"-").isdigit() else 0
+                if key in COUNTED and sizes[key] > MOST:
+                    raise ValueError(f"{key.decode()} {sizes[key]} in a header, at most {MOST}")
     return None
 
 
@@ -116,6 +139,8 @@ def _padded_data_bytes(sizes: dict[bytes, int]) -> int:
     elements = 1
     for axis in range(1, n_axes + 1):
         elements *= sizes.get(b"NAXIS%d" % axis, 0)
+    if min(elements, sizes[b"PCOUNT"], sizes[b"GCOUNT"]) < 0:
+        return 0
     used = abs(sizes[b"BITPIX"]) // 8 * sizes[b"GCOUNT"] * (sizes[b"PCOUNT"] + elements)
     return -(-used // BLOCK_BYTES) * BLOCK_BYTES
 
@@ -132,7 +157,7 @@ def unpack(packed: Path, plain: Path, *, as_float: bool = True) -> None:
         raise FrameError(f"{packed.name}: {wrong}; cannot be unpacked")
     with (
         reading(packed.name, "compressed FITS", FrameError),
-        fits.open(packed, memmap=False) as units,
+        open_fits(packed) as units,
     ):
         images = [unit for unit in units if unit.is_image and unit.header.get("NAXIS") == 2]
         if not images:

@@ -19,8 +19,8 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from photometrus.errors import MissingInput, UsageError
-from photometrus.io.damage import reading
-from photometrus.io.fitsfile import readable
+from photometrus.io.damage import readable, reading
+from photometrus.io.fz import open_fits
 from photometrus.io.whole import whole
 
 Column = NDArray[Any]
@@ -229,7 +229,7 @@ def read_ldac(path: Path, *, extension: int = 0) -> tuple[fits.Header, Table]:
     """
     if not path.exists():
         raise MissingInput(f"{path}: no such source list")
-    with reading(path, "FITS_LDAC", UsageError), fits.open(path) as hdus:
+    with reading(path, "FITS_LDAC", UsageError), open_fits(path) as hdus:
         tables = [hdu for hdu in hdus if hdu.name == "LDAC_OBJECTS"]
         headers = [hdu for hdu in hdus if hdu.name == "LDAC_IMHEAD"]
         if extension >= min(len(tables), len(headers)):

@@ -17,9 +17,9 @@ from astropy.time import Time
 from photometrus.errors import FrameError, MissingInput
 from photometrus.frame import FrameInfo, Image
 from photometrus.instrument import DETECTOR_PIXELS, FRAME_TIME_S, band_of
-from photometrus.io.damage import UNREADABLE, one_line, reading
-from photometrus.io.fitsfile import STRUCTURE, readable
-from photometrus.io.fz import beginning
+from photometrus.io.damage import UNREADABLE, one_line, readable, reading
+from photometrus.io.fitsfile import STRUCTURE
+from photometrus.io.fz import beginning, open_fits
 from photometrus.products import parse_ramp
 
 MIN_PIXELS = 64
@@ -98,7 +98,7 @@ def open_ramp(path: Path) -> tuple[fits.Header, RawRows]:
 def _first_image(path: Path) -> tuple[fits.Header, RawRows, int]:
     """The header of the first image, its rows, and the byte at which the file may end."""
     name = path.name
-    with fits.open(path, memmap=True) as hdus:
+    with open_fits(path, memmap=True) as hdus:
         axes = [int(hdu.header["NAXIS"]) if hdu.is_image else 0 for hdu in hdus]
         if 2 not in axes:
             found = f"; found {max(axes)} axes" if any(axes) else ""

@@ -10,6 +10,7 @@ from astropy.table import Table
 from photometrus.errors import MissingInput, UsageError
 from photometrus.io.catalogs.columns import RA
 from photometrus.io.damage import reading
+from photometrus.io.fz import open_fits
 
 
 def read(path: Path) -> Table:
@@ -26,7 +27,7 @@ def read(path: Path) -> Table:
 
 def read_fits(path: Path) -> Table:
     """The first table that has positions (in FITS_LDAC the second one), else the first."""
-    with fits.open(path) as hdus:
+    with open_fits(path) as hdus:
         tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
         if not tables:
             raise ValueError("no table in it")
