@@ -424,12 +424,14 @@ def test_one_bad_frame_costs_at_most_one_frame(run, fault):
         assert (verdict.used, verdict.lost) == (False, True)
         assert verdict.reason.isprintable()
         assert re.search(fault.says, verdict.reason), verdict.reason
+        assert_as_documented(fault, verdict.reason)
         assert run.notes == []
     else:
         assert sorted(names) == [str(one) for one in run.ramps]
         assert run.verdicts == {}
         assert (run.notes != []) == bool(fault.says)
         assert re.search(fault.says, " ".join(run.notes))
+        assert_as_documented(fault, " ".join(run.notes))
         assert_as_good(next(frame for frame in opened if frame.name == str(ramp)), fault)
 
 
@@ -578,13 +580,28 @@ def hurt(path: Path, fault: Fault, k: int) -> None:
     fault.spoil(path)
 
 
+def documented() -> dict[str, list[str]]:
+    """The rows of docs/faults.md by fault: what is said, what comes of it, the test."""
+    found = {}
+    for line in DOCS.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if len(cells) == 4:
+            found[cells[0]] = cells[1:]
+    return found
+
+
 def test_every_fault_is_documented():
-    rows = {
-        line.split("|")[1].strip(): line
-        for line in DOCS.read_text(encoding="utf-8").split("## Frames and logs")[1].splitlines()
-        if line.startswith("| ")
-    }
-    missing = [fault.name for fault in FAULTS if fault.name not in rows]
-    assert missing == []
-    wrong = [f.name for f in FAULTS if ("frame is lost" in rows[f.name]) != f.lost]
+    rows = documented()
+    assert [fault.name for fault in FAULTS if fault.name not in rows] == []
+    wrong = [f.name for f in FAULTS if rows[f.name][1].startswith("the frame is lost") != f.lost]
     assert wrong == []
+
+
+def assert_as_documented(fault: Fault, said: str) -> None:
+    """What was said is what docs/faults.md quotes; ``...`` stands for anything."""
+    told = documented()[fault.name][0]
+    quoted = re.findall(r"`` (.+?) ``|`([^`]+)`", told)
+    assert bool(quoted) == bool(said), told
+    for one in quoted:
+        for part in filter(None, map(str.strip, (one[0] or one[1]).split("..."))):
+            assert part in said, f"{fault.name}: {part!r} not in {said!r}"
