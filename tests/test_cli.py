@@ -278,6 +278,8 @@ def test_the_simulator_s_defaults_are_true():
         ("pipeline -target field 1111", "a value with blanks needs quotes"),
         ("pipeline --", "no option '--'"),
         ("pipelne", "did you mean 'pipeline'?"),
+        ("multi_master.py -target f", "here it is: photometrus pipeline"),
+        ("pipeline -chip 1, 2", "what is '2' after '-chip 1,'; no blank after a comma?"),
         ("shift", "did you mean 'astrom shift'?"),
         ("-target f", "before the command"),
         ("process", "genflat, autoflat, flatfield, gensky, skysub"),

@@ -22,6 +22,7 @@ from photometrus.cli.options import (
     HEADER_FILTER,
     HELP,
     KEEP,
+    MEMORY,
     NET_REFINE,
     NO_COMPRESS,
     NO_FF,
@@ -82,7 +83,17 @@ PIPELINE = Command(
         "From where": (ARCHIVE, FTYPE, NO_DOWNLOAD, CATALOG, FLAT_DIR),
         "How": (ROTATOR, NO_SHIFT, ASTROMNET, NO_FF, SIGMA, SKY_OVERRIDE, ENGINE),
         "Beside the stack": BESIDE,
-        "Running": (PARALLEL, SCHEDULER, WORKERS, THREADS, KEEP, COMPRESS, NO_COMPRESS, NO_PLOTS),
+        "Running": (
+            PARALLEL,
+            SCHEDULER,
+            WORKERS,
+            THREADS,
+            MEMORY,
+            KEEP,
+            COMPRESS,
+            NO_COMPRESS,
+            NO_PLOTS,
+        ),
         "General": COMMON,
     },
     SAMPLE,
@@ -127,7 +138,17 @@ STACK = Command(
         "With": (CATALOG, FLAT_DIR),
         "How": (ROTATOR, NO_SHIFT, NET_REFINE, ASTROMNET, NO_FF, SIGMA, SKY_OVERRIDE, ENGINE),
         "Beside the stack": BESIDE,
-        "Running": (PARALLEL, SCHEDULER, WORKERS, THREADS, KEEP, COMPRESS, NO_COMPRESS, NO_PLOTS),
+        "Running": (
+            PARALLEL,
+            SCHEDULER,
+            WORKERS,
+            THREADS,
+            MEMORY,
+            KEEP,
+            COMPRESS,
+            NO_COMPRESS,
+            NO_PLOTS,
+        ),
         "General": COMMON,
     },
     "photometrus stack -parent ../../field1111/ -band J -chip 1,3",
@@ -152,7 +173,17 @@ NIGHT = Command(
         "From where": (ARCHIVE, FTYPE, CATALOG, FLAT_DIR),
         "How": (ROTATOR, NO_SHIFT, ASTROMNET, NO_FF, SIGMA, ENGINE),
         "Beside the stack": BESIDE,
-        "Running": (PARALLEL, SCHEDULER, WORKERS, THREADS, KEEP, COMPRESS, NO_COMPRESS, NO_PLOTS),
+        "Running": (
+            PARALLEL,
+            SCHEDULER,
+            WORKERS,
+            THREADS,
+            MEMORY,
+            KEEP,
+            COMPRESS,
+            NO_COMPRESS,
+            NO_PLOTS,
+        ),
         "General": COMMON,
     },
     "photometrus night -date 20240606 -parallel -keep final",
@@ -445,6 +476,15 @@ REPORT = Command(
     room="reporting",
     bare="parent",
 )
+WARM = Command(
+    "warm",
+    "compile the numerical kernels now, and not in the first run",
+    "Reduces a small simulated chip and throws it away: numba then has compiled what every later\n"
+    "run needs, about a minute's work. It is kept beside the package, or where the environment\n"
+    "variable NUMBA_CACHE_DIR says.",
+    {"General": (VERBOSE, QUIET, HELP)},
+    "photometrus warm",
+)
 SETTINGS = Command(
     "config",
     "the settings, all with their values",
@@ -462,7 +502,7 @@ COMMANDS = {
     for command in (
         PIPELINE, PHOTOMETRY, FULL, LIGHTCURVE, NIGHT, STACK, GETDATA, LOG, GENFLAT, AUTOFLAT,
         FLATFIELD, GENSKY, SKYSUB, STACK_FRAMES, ANGLE, SHIFT, ASTROMATIC, NET, REPORT, SIMULATE,
-        SETTINGS,
+        WARM, SETTINGS,
     )
 }  # fmt: skip
 GROUPS = {"process": "steps on pixels", "astrom": "steps of astrometry"}

@@ -3,7 +3,6 @@ reaches the terminal as anything but text.
 """
 
 import logging
-import math
 import sys
 import threading
 import time
@@ -15,6 +14,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from photometrus.cards import figure as figure
+from photometrus.frame import NOTICE
 
 PLAIN_WIDTH = 200
 """Columns when the output is no terminal: wide enough for a path in a table."""
@@ -35,7 +37,7 @@ class Screen:
         self.quiet = quiet
         self.out = _console(sys.stdout)
         self.err = _console(sys.stderr)
-        level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
+        level = logging.INFO if verbose else logging.ERROR if quiet else NOTICE
         self.handler = Handler(self.err, level)
 
     @contextmanager
@@ -177,10 +179,3 @@ class Lines:
             if done >= of or now - begun > PLAIN_EVERY_S:
                 self.console.print(f"{clean(step)} {done}/{of}", soft_wrap=True)
                 self.last[step] = now
-
-
-def figure(value: float | None, digits: int, factor: float = 1.0) -> str:
-    """A number for a table; a dash when there is none."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    return f"{value * factor:.{digits}f}"
