@@ -21,12 +21,13 @@ from photometrus import __version__, astromatic
 from photometrus import config as configuration
 from photometrus.arrivals import Material, Request, arriving, chosen, joined
 from photometrus.cards import Loss, card
+from photometrus.chip.agreement import central
 from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, ServiceError
 from photometrus.flats import Flats, store_folder
-from photometrus.frame import Progress, no_progress
+from photometrus.frame import FrameInfo, Progress, no_progress
 from photometrus.instrument import CHIPS, CHIPS_FIELD_RADIUS_DEG, band_named, night_of
-from photometrus.io import fitsfile
+from photometrus.io import rampfile
 from photometrus.io.catalogs import default_cache, reference
 from photometrus.io.whole import warn_of_links, whole
 from photometrus.jobs import Job, Runner
@@ -48,6 +49,10 @@ __all__ = [
     "reduce_folder",
     "reduce_observation",
 ]
+
+
+VOTERS = 9
+"""Ramps whose headers say when and where an observation was made: one of them may be wrong."""
 
 
 @dataclass(frozen=True)
@@ -126,22 +131,26 @@ def reduce_folder(
 
 
 def _night_of(products: Products, ramps: dict[int, list[RampId]]) -> date:
-    """The night (local noon to noon) in which the first readable ramp began."""
-    info = fitsfile.frame_info(*_first_header(products, ramps))
-    return night_of(info.begin_mjd)
+    """The night (local noon to noon) in which most readable ramps of a chip began."""
+    begins = sorted(info.begin_mjd for info in _infos(products, ramps))
+    return night_of(begins[(len(begins) - 1) // 2])
 
 
-def _first_header(products: Products, ramps: dict[int, list[RampId]]) -> tuple[Any, Path]:
-    """The header of the first ramp that can be read and understood, and its path."""
+def _infos(products: Products, ramps: dict[int, list[RampId]]) -> list[FrameInfo]:
+    """What the headers of some readable ramps say: of the first chip that has any."""
     for chip in sorted(ramps):
+        infos = []
         for ramp in ramps[chip]:
             path = products.ramp(ramp)
             try:
-                header, _ = fitsfile.open_ramp(path)
-                fitsfile.frame_info(header, path)
-            except FrameError:
+                header, _ = rampfile.open_ramp(path)
+                infos.append(rampfile.frame_info(header, path))
+            except (FrameError, MissingInput):
                 continue
-            return header, path
+            if len(infos) == VOTERS:
+                break
+        if infos:
+            return infos
     raise MissingInput(f"{products.root}: none of the ramps can be read")
 
 
@@ -315,8 +324,7 @@ def _ask_once(find: Any, products: Products, ramps: dict[int, list[RampId]]) -> 
     once, not once per chip.
     """
     try:
-        header, path = _first_header(products, ramps)
-        info = fitsfile.frame_info(header, path)
+        info = central(_infos(products, ramps))
         find((info.ra_deg, info.dec_deg))
     except ServiceError as error:
         return str(error)
