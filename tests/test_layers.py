@@ -21,18 +21,18 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["chip", "photometry"],
     ["astromatic", "distortion_store", "flats", "htmlreport", "ladder", "netrefine", "plots"],
     ["photometry_evidence"],
-    ["evidence", "intermediate", "resume", "stackfiles"],
+    ["evidence", "intermediate", "resume", "space", "stackfiles"],
     ["config", "report", "track"],
     ["lightcurve"],
     ["stages", "io"],
-    ["adjustment", "distortion", "sighting"],
+    ["adjustment", "distortion", "origin", "sighting"],
     ["calibration", "cluster", "optics", "reference", "selection"],
     ["epsf", "psfstars", "starfit", "substacks"],
     ["sourcetable"],
     ["frame", "groups", "pointspread", "wcs", "workers", "zerofit"],
     ["products"],
     ["kernels", "instrument", "systems"],
-    ["errors"],
+    ["compiled", "errors"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -19,8 +19,10 @@ from photometrus.instrument import BORDER_PIXELS
 from photometrus.io import fitsfile
 from photometrus.io.archive import Archive, fetch_log, nights_near
 from photometrus.io.download import download
+from photometrus.io.lock import alone
 from photometrus.io.nightlog import flats as flats_of_log
 from photometrus.io.nightlog import read_log
+from photometrus.io.whole import remove
 from photometrus.products import FLAT_NAME, RampId, flat_name, log_name
 from photometrus.stages import detrend
 from photometrus.stages.detrend import Flat, FlatConfig
@@ -166,10 +168,32 @@ def prepare(
     log_folder : where the night's log already is. Returns notes about what could not be had.
     """
     store = Flats(store_folder(config.input.flat_dir), night)
-    wanted = [c for c in chips if store.nearest(band, c, config.flat.max_days_away) is None]
+
+    def lacking() -> list[int]:
+        return [c for c in chips if store.nearest(band, c, config.flat.max_days_away) is None]
+
+    if not lacking():
+        return []
+    with alone(store.folder):
+        for path in store.folder.glob("mflat.*.part"):
+            remove(path)  # of a run that was killed while it wrote
+        return _make_lacking(archive, store, band, lacking(), config, log_folder, each)
+
+
+def _make_lacking(
+    archive: Archive,
+    store: Flats,
+    band: str,
+    wanted: list[int],
+    config: Config,
+    log_folder: Path,
+    each: Each,
+) -> list[str]:
+    """Make flats for some chips; notes about what could not be had."""
     notes: list[str] = []
-    if not wanted:
+    if not wanted:  # another run has made them meanwhile
         return notes
+    night = store.night
     source_night, ramps = _nearest_flats(archive, night, band, store.folder, log_folder)
     if not ramps:
         return [f"the archive has no FLAT ramps of {band} on {night} or the nights around it"]

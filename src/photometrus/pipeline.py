@@ -14,25 +14,28 @@ from typing import Any
 
 from astropy.table import Table
 
-from photometrus import __version__, astromatic
+from photometrus import __version__, astromatic, distortion_store
 from photometrus import config as configuration
 from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, ServiceError, UsageError
 from photometrus.flats import Flats, prepare, store_folder
-from photometrus.frame import Progress, no_progress
+from photometrus.frame import NOTICE, Progress, no_progress
 from photometrus.htmlreport.page import try_report
 from photometrus.instrument import CHIPS_FIELD_RADIUS_DEG, band_named, night_of
 from photometrus.io import fitsfile
-from photometrus.io.archive import fetch_log, open_archive
+from photometrus.io.archive import Archive, fetch_log, open_archive, size_of
 from photometrus.io.catalogs import default_cache, reference
 from photometrus.io.download import Downloads, counted, download, write_failed
+from photometrus.io.lock import locked
 from photometrus.io.nightlog import read_log, select
-from photometrus.io.whole import make_folder, whole
+from photometrus.io.whole import make_folder, remove, settle, write_text
 from photometrus.jobs import Job, Runner
 from photometrus.optics import FieldFit, combined
+from photometrus.origin import changed, shared_digest
 from photometrus.products import Products, RampId
-from photometrus.resume import finished, recorded_chips
+from photometrus.resume import damage, recorded, recorded_chips
 from photometrus.selection import Choice, choose
+from photometrus.space import RAMP_BYTES, check_room
 from photometrus.stackfiles import check_extras
 from photometrus.track import ChipResult, Verdict
 from photometrus.workers import cores, threads
@@ -62,8 +65,10 @@ class Request:
     command: str = ""
     ramps: tuple[RampId, ...] = ()
     """Those of chip 1, when the night log in `parent` was read already."""
-    resume: bool = False
-    """Whether a chip that was made of the same files with the same settings stands."""
+    restart: bool = False
+    """Whether chips are made again that were made of the same files with the same settings."""
+    wait: bool = False
+    """Whether to wait for another run in `parent`."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class Material:
     night: date
     missing: list[tuple[str, str]] = field(default_factory=list)
     command: str = ""
-    resume: bool = False
+    restart: bool = False
     distortions: str = ""
     """The store of distortions to use, in place of the one of the settings."""
 
@@ -111,7 +116,9 @@ def reduce_observation(
     Raises PhotometrusError for what stops everything (no log, no such target, no archive); what
     stops a chip or a frame is in the result.
     """
-    return reduce_material(gather(request, config, progress), config, progress=progress)
+    _check(request.band, config)
+    with locked(request.parent, request.command, wait=request.wait):
+        return reduce_material(gather(request, config, progress), config, progress=progress)
 
 
 def gather(request: Request, config: Config, progress: Progress = no_progress) -> Material:
@@ -119,8 +126,7 @@ def gather(request: Request, config: Config, progress: Progress = no_progress) -
 
     Raises PhotometrusError for what stops everything.
     """
-    band_named(request.band)
-    check_extras(config)
+    _check(request.band, config)
     products = Products(request.parent, request.band)
     make_folder(request.parent)
     missing: list[tuple[str, str]] = []
@@ -137,7 +143,14 @@ def gather(request: Request, config: Config, progress: Progress = no_progress) -
         if not any(ramps.values()):
             raise MissingInput(f"{request.parent}: no ramps in C1 ... C4; leave out -no_download")
         choice = _chosen(ramps, config)
-    return Material(products, choice, request.night, missing, request.command, request.resume)
+        check_room(products, choice.ramps, config)
+    return Material(products, choice, request.night, missing, request.command, request.restart)
+
+
+def _check(band: str, config: Config) -> None:
+    """Raise UsageError for what cannot be, before anything is begun."""
+    band_named(band)
+    check_extras(config)
 
 
 def _chosen(ramps: dict[int, list[RampId]], config: Config) -> Choice:
@@ -165,6 +178,7 @@ def fetch(
         ramps = {chip: [ramp.on_chip(chip) for ramp in on_first] for chip in request.chips}
         choice = _chosen(ramps, config)
         wanted = [ramp for chip in request.chips for ramp in choice.ramps[chip]]
+        _check_room(archive, wanted, products, choice, config)
         progress("download", 0, len(wanted))
         got = download(
             archive,
@@ -192,6 +206,15 @@ def fetch(
     return replace(choice, notes=[*choice.notes, *notes]), got
 
 
+def _check_room(
+    archive: Archive, wanted: list[RampId], products: Products, choice: Choice, config: Config
+) -> None:
+    """Raise StorageError when ramps and products do not fit on the disk."""
+    coming = [ramp for ramp in wanted if not products.ramp(ramp).is_file()]
+    size = size_of(archive, coming[0], config.input.ftype) if coming else None
+    check_room(products, choice.ramps, config, coming=len(coming), ramp_bytes=size or RAMP_BYTES)
+
+
 def reduce_folder(
     parent: Path,
     band: str,
@@ -199,19 +222,26 @@ def reduce_folder(
     config: Config,
     *,
     command: str = "",
+    restart: bool = False,
+    wait: bool = False,
     progress: Progress = no_progress,
 ) -> Observation:
-    """Reduce chips whose ramps are on disk already."""
-    band_named(band)
-    check_extras(config)
+    """Reduce chips whose ramps are on disk already, but for those that stand.
+
+    restart : make them all again; wait : for another run in `parent`
+    """
+    _check(band, config)
     products = Products(parent, band)
     ramps = {chip: products.ramps_on_disk(chip) for chip in chips}
     if not any(ramps.values()):
         folders = ", ".join(str(products.ramps(chip)) for chip in chips)
         raise MissingInput(f"no *.ramp.fits in {folders}; use `photometrus getdata` first")
     choice = _chosen(ramps, config)
-    material = Material(products, choice, _night_of(products, ramps), command=command)
-    return reduce_material(material, config, progress=progress)
+    night = _night_of(products, ramps)
+    material = Material(products, choice, night, command=command, restart=restart)
+    with locked(parent, command, wait=wait):
+        check_room(products, choice.ramps, config)
+        return reduce_material(material, config, progress=progress)
 
 
 def _night_of(products: Products, ramps: dict[int, list[RampId]]) -> date:
@@ -243,17 +273,35 @@ def reduce_material(
 ) -> Observation:
     """Every chip, one after the other or at once; and the record, which grows with each chip.
 
+    Chips that an earlier run made of the same stand, unless it is a restart.
     run : where the chips are reduced; None: as the settings say
     """
+    store = distortion_store.store_folder(config.input.distortion_dir)
+    if store is None or material.distortions:
+        return _reduce_material(material, config, run, progress)
+    private = material.products.distortions
+    if material.restart:
+        remove(private)
+    distortion_store.lend(store, private, material.products.band)
+    lent = replace(material, distortions=str(private))
+    observation = _reduce_material(lent, config, run, progress)
+    distortion_store.give_back(private, store)
+    remove(private)
+    return observation
+
+
+def _reduce_material(
+    material: Material, config: Config, run: Runner | None, progress: Progress
+) -> Observation:
     if config.run.engine == "astromatic":
         astromatic.check_programs()
     started = datetime.now(UTC)
     products, choice = material.products, material.choice
     for path in products.unfinished():
-        path.unlink(missing_ok=True)
-    _write_text(products.config, configuration.dump(config))
+        remove(path)
+    write_text(products.config, configuration.dump(config))
     jobs = _jobs(material, config)
-    chips = _unchanged(jobs, products) if material.resume else {}
+    chips = {} if material.restart else _standing(jobs, products)
     fresh: set[int] = set()
 
     def record() -> Observation:
@@ -270,31 +318,35 @@ def reduce_material(
 
     def done(result: ChipResult) -> None:
         fresh.add(result.chip)
-        chips[result.chip] = replace(result, made_from=jobs[result.chip].made_from())
+        chips[result.chip] = result
+        # What the record tells of must be there after a power cut, too.
+        settle(path.parent for path in result.made)
         record()
+        products.in_making(result.chip).unlink(missing_ok=True)
 
     def again(result: ChipResult) -> None:
-        fresh.add(result.chip)
-        first, job = chips[result.chip], stiff[result.chip]
-        if result.error:
+        first = chips[result.chip]
+        if result.error and not result.made:
             # Nothing of the second try was written: the first one stands.
             log.warning("C%d: %s; its own solution is kept", result.chip, result.error)
-            result = first
+            result = replace(first, made_from=result.made_from)
         # What its own stars said stands: the second fit is relative to what chips share.
-        chips[result.chip] = replace(result, field_fit=first.field_fit, made_from=job.made_from())
-        record()
+        done(replace(result, field_fit=first.field_fit))
 
     with nullcontext(run) if run is not None else Runner(config.run) as runner:
         todo = [job for chip, job in jobs.items() if chip not in chips]
-        todo = _knowing(todo, products, choice.ramps)
-        runner(todo, progress, done)
+        runner(_knowing(todo, products, choice.ramps), progress, done)
         shared = shared_field(list(chips.values()), config)
         stiff = {
             chip: replace(jobs[chip], shared=shared)
             for chip, result in chips.items()
             if shared is not None and _is_weak(result, config)
         }
-        todo = [job for chip, job in stiff.items() if chips[chip].made_from != job.made_from()]
+        common = shared_digest(shared)
+        todo = [job for chip, job in stiff.items() if chips[chip].made_from.shared != common]
+        for job in todo:
+            if job.chip not in fresh:
+                log.log(NOTICE, "C%d is made again: what all chips share changed", job.chip)
         runner(_knowing(todo, products, choice.ramps), progress, again)
     observation = record()
     if config.run.pages:
@@ -322,13 +374,32 @@ def _jobs(material: Material, config: Config) -> dict[int, Job]:
     return {chip: Job(products, ramps[chip], chip, config, flats, find) for chip in sorted(ramps)}
 
 
-def _unchanged(jobs: dict[int, Job], products: Products) -> dict[int, ChipResult]:
-    """The chips that an earlier run made of the same files with the same settings."""
-    return {
-        chip: result
-        for chip, result in finished(products).items()
-        if chip in jobs and result.made_from.partition(".")[0] == jobs[chip].made_from()
-    }
+def _standing(jobs: dict[int, Job], products: Products) -> dict[int, ChipResult]:
+    """The chips that an earlier run made of the same; why others are made again is told.
+
+    The jobs of these learn what was known of their files.
+    """
+    earlier = {chip: one for chip, one in recorded(products).items() if chip in jobs}
+    silent = any("missing" in one for r in earlier.values() for one in r.made_from.inputs.values())
+    ramps = {chip: job.ramps for chip, job in jobs.items()}
+    unavailable = _ask_once(next(iter(jobs.values())).find, products, ramps) if silent else ""
+    stands = {}
+    for chip, job in jobs.items():
+        if chip not in earlier:
+            if products.in_making(chip).exists():
+                log.log(NOTICE, "C%d is made again: a run was stopped while it made it", chip)
+            continue
+        then = earlier[chip].made_from
+        jobs[chip] = replace(job, earlier=then, unavailable=unavailable)
+        why = changed(then, jobs[chip].made_from()) or damage(earlier[chip], products)
+        if why:
+            log.log(NOTICE, "C%d is made again: %s", chip, why)
+        else:
+            stands[chip] = earlier[chip]
+    if stands:
+        names = " ".join(f"C{chip}" for chip in stands)
+        log.log(NOTICE, "%s: made before of the same; -restart makes all again", names)
+    return stands
 
 
 def _knowing(jobs: list[Job], products: Products, ramps: dict[int, list[RampId]]) -> list[Job]:
@@ -336,16 +407,17 @@ def _knowing(jobs: list[Job], products: Products, ramps: dict[int, list[RampId]]
     if not jobs:
         return []
     unavailable = _ask_once(jobs[0].find, products, ramps)
-    return [replace(job, find=partial(job.find, unavailable=unavailable)) for job in jobs]
+    return [replace(job, unavailable=unavailable) for job in jobs]
 
 
 def _with_left_out(chip: ChipResult, choice: Choice) -> ChipResult:
-    """The result with a verdict also on the ramps that the user left out."""
+    """The result with a verdict also on the ramps that the user left out this time."""
+    asked = {str(ramp) for ramp in choice.ramps[chip.chip]}
     verdicts = {
         str(ramp): Verdict(str(ramp), used=False, reason=reason)
         for ramp, reason in choice.left_out.items()
         if ramp.chip == chip.chip
-    } | {verdict.frame: verdict for verdict in chip.verdicts}
+    } | {verdict.frame: verdict for verdict in chip.verdicts if verdict.frame in asked}
     return replace(chip, verdicts=[verdicts[name] for name in sorted(verdicts)])
 
 
@@ -425,7 +497,8 @@ def _write_record(
                 "page": _relative(result.page, products.root),
                 "error": result.error,
                 "notes": result.notes,
-                "made_from": result.made_from,
+                "made_from": asdict(result.made_from),
+                "made": {_relative(path, products.root): n for path, n in result.made.items()},
                 "numbers": result.numbers,
                 "field_fit": asdict(result.field_fit) if result.field_fit else None,
                 "frames": [asdict(verdict) for verdict in result.verdicts],
@@ -433,7 +506,7 @@ def _write_record(
             for result in observation.chips
         },
     }
-    _write_text(products.run_record, json.dumps(_finite(record), indent=1) + "\n")
+    write_text(products.run_record, json.dumps(_finite(record), indent=1) + "\n")
 
 
 def _libraries() -> dict[str, str]:
@@ -453,8 +526,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write_text(path: Path, text: str) -> None:
-    with whole(path) as part:
-        part.write_text(text, encoding="utf-8")

@@ -68,6 +68,8 @@ def reduced(order: Order) -> tuple[int, "Observation"]:
         parent=order.get("parent", default_parent(target, night, band)),
         download=not order.get("no_download", False),
         command=order.text,
+        restart=order.get("restart", False),
+        wait=order.get("wait", False),
     )
     config = order.config()
     begun = time.monotonic()
@@ -90,6 +92,8 @@ def night(order: Order) -> int:
         bands=order.get("band", ()),
         observer=order.get("observer", ""),
         command=order.text,
+        restart=order.get("restart", False),
+        wait=order.get("wait", False),
     )
     begun = time.monotonic()
     with order.screen.progress() as progress:
@@ -145,7 +149,14 @@ def stack(order: Order) -> int:
     begun = time.monotonic()
     with order.screen.progress() as progress:
         observation = reduce_folder(
-            parent, band, chips, config, command=order.text, progress=progress
+            parent,
+            band,
+            chips,
+            config,
+            command=order.text,
+            restart=order.get("restart", False),
+            wait=order.get("wait", False),
+            progress=progress,
         )
     return show_observation(order.screen, parent, observation, time.monotonic() - begun)
 

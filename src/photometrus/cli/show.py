@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from photometrus.frame import NOTICE
+
 PLAIN_WIDTH = 200
 """Columns when the output is no terminal: wide enough for a path in a table."""
 PLAIN_EVERY_S = 10.0
@@ -35,7 +37,7 @@ class Screen:
         self.quiet = quiet
         self.out = _console(sys.stdout)
         self.err = _console(sys.stderr)
-        level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
+        level = logging.INFO if verbose else logging.ERROR if quiet else NOTICE
         self.handler = Handler(self.err, level)
 
     @contextmanager

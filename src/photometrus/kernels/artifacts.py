@@ -1,8 +1,8 @@
 """What does not come from the sky: saturated cores, outliers against an expectation, lines."""
 
 import numpy as np
-from numba import njit
 
+from photometrus.compiled import njit
 from photometrus.kernels.resample import row_of_nodes
 
 FLAT = 0.1
