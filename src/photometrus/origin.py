@@ -73,7 +73,7 @@ def _inputs(then: dict[str, Any], now: dict[str, Any]) -> Iterable[str]:
     for name in sorted({*then, *now}):
         if name not in now:
             missing = "missing" in then[name]
-            yield f"{name} answers now" if missing else f"{name} is no longer among them"
+            yield f"{name} did not answer then" if missing else f"{name} is no longer among them"
         elif name not in then:
             yield f"{name} is new"
         elif then[name].get("content") != now[name].get("content"):

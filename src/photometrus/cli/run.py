@@ -408,6 +408,8 @@ def simulate(order: Order) -> int:
 
 def config(order: Order) -> int:
     """The settings."""
+    from photometrus.io.whole import write_text
+
     text = configuration.dump(order.config())
     out = order.get("out")
     if out is None:
@@ -415,6 +417,6 @@ def config(order: Order) -> int:
         return DONE
     if out.exists():
         raise UsageError(f"-out {out}: is there already; give another name")
-    out.write_text(text, encoding="utf-8")
+    write_text(out, text)
     order.screen.line(f"{out}: change what you like, give it with -config {out}")
     return DONE

@@ -15,7 +15,7 @@ from photometrus.frame import Progress
 from photometrus.io.archive import CHUNK_BYTES, N_TRIES, Archive, Place, fallbacks
 from photometrus.io.fz import fault, unpack
 from photometrus.io.transport import AbsentError, BrokenError, Stream, Transport
-from photometrus.io.whole import write_bytes
+from photometrus.io.whole import flush, storing, write_bytes
 from photometrus.products import RampId
 
 log = logging.getLogger(__name__)
@@ -235,6 +235,7 @@ class _Job:
             elif wrong:
                 log.warning("%s: %s is %s on the server; taken as it is", ramp, place.path, wrong)
             with _writing(path):
+                flush(part)
                 part.replace(path)
         finally:
             for leftover in (part, packed):
@@ -328,11 +329,6 @@ class _Connections:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Turns a failing disk into a PhotometrusError, which ends the whole download."""
-    try:
+    """Turns a failing disk into a StorageError, which ends the whole download."""
+    with storing(path):
         yield
-    except OSError as error:
-        raise PhotometrusError(
-            f"{path}: cannot be written ({error.strerror or error}); free some space or choose "
-            "another -parent"
-        ) from error
