@@ -17,7 +17,7 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["cli"],
     ["night"],
     ["pipeline", "steps", "simulate"],
-    ["jobs"],
+    ["arrivals", "jobs"],
     ["chip", "photometry"],
     ["astromatic", "distortion_store", "flats", "htmlreport", "ladder", "netrefine", "plots"],
     ["photometry_evidence"],
@@ -27,11 +27,11 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["stages", "io"],
     ["adjustment", "distortion", "origin", "sighting"],
     ["calibration", "cluster", "optics", "reference", "selection"],
-    ["epsf", "psfstars", "starfit", "substacks"],
+    ["epsf", "localcluster", "psfstars", "starfit", "substacks"],
     ["sourcetable"],
     ["frame", "groups", "pointspread", "wcs", "workers", "zerofit"],
     ["products"],
-    ["kernels", "instrument", "systems"],
+    ["kernels", "instrument", "memory", "systems"],
     ["compiled", "errors"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -74,7 +74,7 @@ LENT = {
 NOT_FOR = {
     # What a room must not know of, by the first word of an import.
     "stages": {"logging", "os", "pathlib", "subprocess", "sys", "rich"},
-    "kernels": {"logging", "os", "pathlib", "astropy", "rich"},
+    "kernels": {"logging", "os", "pathlib", "astropy", "rich", "numba"},  # numba by `compiled`
     "simulate": {"rich"},
     "io": {"rich", "numba", "matplotlib"},
     "night": {"rich", "argparse", "matplotlib"},

@@ -16,7 +16,6 @@ from typing import Any
 
 import numba
 from numba.core.caching import FunctionCache, IndexDataCacheFile
-from numba.core.dispatcher import Dispatcher
 
 
 def njit(**options: Any) -> Callable[[Callable], Any]:
@@ -24,8 +23,8 @@ def njit(**options: Any) -> Callable[[Callable], Any]:
     keep = options.pop("cache", False)
 
     def compiled(function: Callable) -> Any:
-        kernel = numba.njit(**options)(function)
-        if keep and isinstance(kernel, Dispatcher):  # not with NUMBA_DISABLE_JIT
+        kernel: Any = numba.njit(**options)(function)
+        if keep and hasattr(kernel, "py_func"):  # not with NUMBA_DISABLE_JIT
             kernel._cache = _Cache(function)
         return kernel
 

@@ -4,11 +4,14 @@ import json
 import logging
 import math
 import platform
-from collections.abc import Sequence
-from contextlib import nullcontext
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +19,25 @@ from astropy.table import Table
 
 from photometrus import __version__, astromatic, distortion_store
 from photometrus import config as configuration
+from photometrus.arrivals import Material, Request, arriving, check, chosen, joined
 from photometrus.config import Config
-from photometrus.errors import FrameError, MissingInput, PhotometrusError, ServiceError, UsageError
-from photometrus.flats import Flats, prepare, store_folder
+from photometrus.errors import FrameError, MissingInput, PhotometrusError, ServiceError
+from photometrus.flats import Flats, store_folder
 from photometrus.frame import NOTICE, Progress, no_progress
-from photometrus.htmlreport.page import try_report
-from photometrus.instrument import CHIPS_FIELD_RADIUS_DEG, band_named, night_of
+from photometrus.instrument import CHIPS, CHIPS_FIELD_RADIUS_DEG, night_of
 from photometrus.io import fitsfile
-from photometrus.io.archive import Archive, fetch_log, open_archive, size_of
 from photometrus.io.catalogs import default_cache, reference
-from photometrus.io.download import Downloads, counted, download, write_failed
 from photometrus.io.lock import locked
-from photometrus.io.nightlog import read_log, select
-from photometrus.io.whole import make_folder, remove, settle, write_text
+from photometrus.io.whole import remove, settle, write_text
 from photometrus.jobs import Job, Runner
 from photometrus.optics import FieldFit, combined
 from photometrus.origin import changed, shared_digest
 from photometrus.products import Products, RampId
 from photometrus.resume import damage, recorded, recorded_chips
-from photometrus.selection import Choice, choose
-from photometrus.space import RAMP_BYTES, check_room
-from photometrus.stackfiles import check_extras
+from photometrus.selection import Choice
+from photometrus.space import check_room
 from photometrus.track import ChipResult, Verdict
-from photometrus.workers import cores, threads
+from photometrus.workers import load_meanwhile
 
 log = logging.getLogger(__name__)
 
@@ -50,39 +49,6 @@ __all__ = [
     "reduce_folder",
     "reduce_observation",
 ]
-
-
-@dataclass(frozen=True)
-class Request:
-    """An observation: one target, night and band, and where it goes."""
-
-    target: str
-    night: date
-    band: str
-    chips: tuple[int, ...]
-    parent: Path
-    download: bool = True
-    command: str = ""
-    ramps: tuple[RampId, ...] = ()
-    """Those of chip 1, when the night log in `parent` was read already."""
-    restart: bool = False
-    """Whether chips are made again that were made of the same files with the same settings."""
-    wait: bool = False
-    """Whether to wait for another run in `parent`."""
-
-
-@dataclass(frozen=True)
-class Material:
-    """What is on disk to make an observation of."""
-
-    products: Products
-    choice: Choice
-    night: date
-    missing: list[tuple[str, str]] = field(default_factory=list)
-    command: str = ""
-    restart: bool = False
-    distortions: str = ""
-    """The store of distortions to use, in place of the one of the settings."""
 
 
 @dataclass(frozen=True)
@@ -113,106 +79,16 @@ def reduce_observation(
 ) -> Observation:
     """Download an observation (unless told not to) and reduce every chip of it.
 
+    A chip is reduced as soon as its own ramps are there, while those of the next are downloaded.
     Raises PhotometrusError for what stops everything (no log, no such target, no archive); what
     stops a chip or a frame is in the result.
     """
-    _check(request.band, config)
-    with locked(request.parent, request.command, wait=request.wait):
-        return reduce_material(gather(request, config, progress), config, progress=progress)
-
-
-def gather(request: Request, config: Config, progress: Progress = no_progress) -> Material:
-    """The ramps and flats of an observation on disk, downloaded unless told not to.
-
-    Raises PhotometrusError for what stops everything.
-    """
-    _check(request.band, config)
-    products = Products(request.parent, request.band)
-    make_folder(request.parent)
-    missing: list[tuple[str, str]] = []
-    if request.download:
-        choice, got = fetch(request, config, products, progress)
-        missing = [(str(ramp), reason) for ramp, reason in got.missing]
-        arrived = {*got.fetched, *got.present}
-        ramps = {
-            chip: sorted(ramp for ramp in arrived if ramp.chip == chip) for chip in request.chips
-        }
-        choice = replace(choice, ramps=ramps)
-    else:
-        ramps = {chip: products.ramps_on_disk(chip) for chip in request.chips}
-        if not any(ramps.values()):
-            raise MissingInput(f"{request.parent}: no ramps in C1 ... C4; leave out -no_download")
-        choice = _chosen(ramps, config)
-        check_room(products, choice.ramps, config)
-    return Material(products, choice, request.night, missing, request.command, request.restart)
-
-
-def _check(band: str, config: Config) -> None:
-    """Raise UsageError for what cannot be, before anything is begun."""
-    band_named(band)
-    check_extras(config)
-
-
-def _chosen(ramps: dict[int, list[RampId]], config: Config) -> Choice:
-    """What -rampnum and -exclude leave of the ramps of each chip."""
-    return choose(ramps, {chip: config.for_chip(chip).select for chip in ramps})
-
-
-def fetch(
-    request: Request, config: Config, products: Products, progress: Progress
-) -> tuple[Choice, Downloads]:
-    """The night log, the chosen ramps of all chips, and flats for those chips that have none.
-
-    Ramps that the user leaves out are not downloaded.
-    """
-    if config.input.ftype.startswith("raw"):
-        raise UsageError(
-            f"file type {config.input.ftype!r}: raw frames cannot be reduced; use ramp here, or "
-            "`photometrus getdata` to download them"
-        )
-    with open_archive(config.input.archive or None) as archive:
-        on_first: Sequence[RampId] = request.ramps
-        if not on_first:
-            path = fetch_log(archive, request.night, products.root)
-            on_first = select(read_log(path), request.target, request.band)
-        ramps = {chip: [ramp.on_chip(chip) for ramp in on_first] for chip in request.chips}
-        choice = _chosen(ramps, config)
-        wanted = [ramp for chip in request.chips for ramp in choice.ramps[chip]]
-        _check_room(archive, wanted, products, choice, config)
-        progress("download", 0, len(wanted))
-        got = download(
-            archive,
-            wanted,
-            products.ramp,
-            kind=config.input.ftype,
-            workers=config.input.downloads,
-            progress=counted(progress, len(wanted)),
-        )
-        write_failed(products.failed_downloads, got.missing)
-        notes = []
-        if config.run.flat_field:
-            progress("flats", 0, 1)
-            with threads(config.run.threads or cores()) as each:
-                notes = prepare(
-                    archive,
-                    request.night,
-                    request.band,
-                    request.chips,
-                    config,
-                    products.root,
-                    each=each,
-                )
-            progress("flats", 1, 1)
-    return replace(choice, notes=[*choice.notes, *notes]), got
-
-
-def _check_room(
-    archive: Archive, wanted: list[RampId], products: Products, choice: Choice, config: Config
-) -> None:
-    """Raise StorageError when ramps and products do not fit on the disk."""
-    coming = [ramp for ramp in wanted if not products.ramp(ramp).is_file()]
-    size = size_of(archive, coming[0], config.input.ftype) if coming else None
-    check_room(products, choice.ramps, config, coming=len(coming), ramp_bytes=size or RAMP_BYTES)
+    check(request.band, config)
+    with (
+        locked(request.parent, request.command, wait=request.wait),
+        closing(arriving(request, config, progress)) as parts,
+    ):
+        return reduce_parts(parts, config, n_chips=len(request.chips), progress=progress)
 
 
 def reduce_folder(
@@ -230,13 +106,13 @@ def reduce_folder(
 
     restart : make them all again; wait : for another run in `parent`
     """
-    _check(band, config)
+    check(band, config)
     products = Products(parent, band)
     ramps = {chip: products.ramps_on_disk(chip) for chip in chips}
     if not any(ramps.values()):
         folders = ", ".join(str(products.ramps(chip)) for chip in chips)
         raise MissingInput(f"no *.ramp.fits in {folders}; use `photometrus getdata` first")
-    choice = _chosen(ramps, config)
+    choice = chosen(ramps, config)
     night = _night_of(products, ramps)
     material = Material(products, choice, night, command=command, restart=restart)
     with locked(parent, command, wait=wait):
@@ -271,58 +147,96 @@ def reduce_material(
     run: Runner | None = None,
     progress: Progress = no_progress,
 ) -> Observation:
+    """Every chip of what is on disk: see `reduce_parts`."""
+    n_chips = len(material.choice.ramps)
+    return reduce_parts([material], config, n_chips=n_chips, run=run, progress=progress)
+
+
+def reduce_parts(
+    parts: Iterable[Material],
+    config: Config,
+    *,
+    n_chips: int,
+    run: Runner | None = None,
+    progress: Progress = no_progress,
+) -> Observation:
     """Every chip, one after the other or at once; and the record, which grows with each chip.
 
     Chips that an earlier run made of the same stand, unless it is a restart.
+    parts : chips, as they arrive
     run : where the chips are reduced; None: as the settings say
+    """
+    if config.run.engine == "astromatic":
+        astromatic.check_programs()
+    coming = iter(parts)
+    first = next(coming)
+    with (
+        _distortions(first, config) as lent,
+        nullcontext(run) if run is not None else Runner(config.run, n_chips) as runner,
+    ):
+        equipped = (replace(part, distortions=lent) for part in chain([first], coming))
+        return _reduce_parts(equipped, first, config, runner, progress)
+
+
+@contextmanager
+def _distortions(material: Material, config: Config) -> Iterator[str]:
+    """The store of distortions that an observation sees: a copy of its own until it is done.
+
+    After an error, or when it is stopped, it stays: who goes on sees the same.
     """
     store = distortion_store.store_folder(config.input.distortion_dir)
     if store is None or material.distortions:
-        return _reduce_material(material, config, run, progress)
+        yield material.distortions
+        return
     private = material.products.distortions
     if material.restart:
         remove(private)
     distortion_store.lend(store, private, material.products.band)
-    lent = replace(material, distortions=str(private))
-    observation = _reduce_material(lent, config, run, progress)
+    yield str(private)
     distortion_store.give_back(private, store)
     remove(private)
-    return observation
 
 
-def _reduce_material(
-    material: Material, config: Config, run: Runner | None, progress: Progress
+def _reduce_parts(
+    parts: Iterable[Material],
+    material: Material,
+    config: Config,
+    runner: Runner,
+    progress: Progress,
 ) -> Observation:
-    if config.run.engine == "astromatic":
-        astromatic.check_programs()
+    """The same, with where the chips are reduced; `material` is the first part."""
     started = datetime.now(UTC)
-    products, choice = material.products, material.choice
+    products = material.products
     for path in products.unfinished():
         remove(path)
     write_text(products.config, configuration.dump(config))
-    jobs = _jobs(material, config)
-    chips = {} if material.restart else _standing(jobs, products)
+    if config.run.pages:
+        load_meanwhile("photometrus.htmlreport.page")
+    jobs: dict[int, Job] = {}
+    chips: dict[int, ChipResult] = {}
     fresh: set[int] = set()
+    one_at_a_time = threading.RLock()
 
     def record() -> Observation:
-        results = [_with_left_out(chips[chip], choice) for chip in sorted(chips)]
+        results = [_with_left_out(chips[chip], material.choice) for chip in sorted(chips)]
         observation = Observation(
             results,
             products.run_record,
             material.missing,
-            choice.notes,
+            material.choice.notes,
             tuple(sorted(set(chips) - fresh)),
         )
         _write_record(observation, products, material.night, material.command, started)
         return observation
 
     def done(result: ChipResult) -> None:
-        fresh.add(result.chip)
-        chips[result.chip] = result
-        # What the record tells of must be there after a power cut, too.
-        settle(path.parent for path in result.made)
-        record()
-        products.in_making(result.chip).unlink(missing_ok=True)
+        with one_at_a_time:
+            fresh.add(result.chip)
+            chips[result.chip] = result
+            # What the record tells of must be there after a power cut, too.
+            settle(path.parent for path in result.made)
+            record()
+            products.in_making(result.chip).unlink(missing_ok=True)
 
     def again(result: ChipResult) -> None:
         first = chips[result.chip]
@@ -333,27 +247,53 @@ def _reduce_material(
         # What its own stars said stands: the second fit is relative to what chips share.
         done(replace(result, field_fit=first.field_fit))
 
-    with nullcontext(run) if run is not None else Runner(config.run) as runner:
-        todo = [job for chip, job in jobs.items() if chip not in chips]
-        runner(_knowing(todo, products, choice.ramps), progress, done)
-        shared = shared_field(list(chips.values()), config)
-        stiff = {
-            chip: replace(jobs[chip], shared=shared)
-            for chip, result in chips.items()
-            if shared is not None and _is_weak(result, config)
-        }
-        common = shared_digest(shared)
-        todo = [job for chip, job in stiff.items() if chips[chip].made_from.shared != common]
-        for job in todo:
-            if job.chip not in fresh:
-                log.log(NOTICE, "C%d is made again: what all chips share changed", job.chip)
-        runner(_knowing(todo, products, choice.ramps), progress, again)
+    with _sending(runner) as send:
+        for part in parts:
+            material = joined([material, part]) if jobs else part
+            new = _jobs(part, config)
+            with one_at_a_time:
+                chips |= {} if part.restart else _standing(new, products)
+                jobs |= new
+            todo = [job for chip, job in new.items() if chip not in chips]
+            send(_knowing(todo, products, part.choice.ramps), progress, done)
+    shared = shared_field(list(chips.values()), config)
+    stiff = {
+        chip: replace(jobs[chip], shared=shared)
+        for chip, result in chips.items()
+        if shared is not None and _is_weak(result, config)
+    }
+    common = shared_digest(shared)
+    todo = [job for chip, job in stiff.items() if chips[chip].made_from.shared != common]
+    for job in todo:
+        if job.chip not in fresh:
+            log.log(NOTICE, "C%d is made again: what all chips share changed", job.chip)
+    runner(_knowing(todo, products, material.choice.ramps), progress, again)
     observation = record()
     if config.run.pages:
+        # Not above: a page for a browser needs libraries that a reduction does not.
+        from photometrus.htmlreport.page import try_report
+
         try_report(products.root)
     else:
         products.html_report.unlink(missing_ok=True)  # it would tell of an earlier run
     return observation
+
+
+@contextmanager
+def _sending(runner: Runner) -> Iterator[Callable[..., object]]:
+    """Calls `runner`; when it has a cluster, in threads, which are waited for at the end."""
+    if not runner.at_once:
+        yield runner
+        return
+    pool = ThreadPoolExecutor(len(CHIPS), thread_name_prefix="part")
+    sent: list[Future[Any]] = []
+    try:
+        yield lambda *order: sent.append(pool.submit(runner, *order))
+        for one in sent:
+            one.result()
+    finally:
+        # Not waited for after an error: the cluster ends what still runs.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _jobs(material: Material, config: Config) -> dict[int, Job]:
