@@ -45,6 +45,8 @@ class Run:
     notes: list[str] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict)
     """Numbers of the chip, as they become known."""
+    made: list[Path] = field(default_factory=list)
+    """What is written, noted before it is begun."""
     scratch: ExitStack = field(default_factory=ExitStack)
     """What is to be cleared away at the end."""
 
@@ -52,6 +54,7 @@ class Run:
         """`each` that reports how many items are done."""
 
         def wrapped(function: Callable, items: Iterable[Any]):
+            self.progress(f"C{self.chip} {step}", 0, total)
             for k, result in enumerate(self.each(function, items), start=1):
                 self.progress(f"C{self.chip} {step}", k, total)
                 yield result

@@ -14,7 +14,7 @@ from photometrus.errors import PhotometrusError
 
 UNREADABLE = (OSError, VerifyError, CfitsioException, ValueError, TypeError, LookupError,
               ArithmeticError, AttributeError, AssertionError, UnboundLocalError, RuntimeError,
-              MemoryError, zlib.error, struct.error)  # fmt: skip
+              MemoryError, SyntaxError, zlib.error, struct.error)  # fmt: skip
 """What astropy raises on files that are broken: all of these were seen by benchmarks/fuzz.py."""
 
 

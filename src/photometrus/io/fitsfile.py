@@ -35,14 +35,14 @@ GZIP = "GZIP_COMPRESSED_DATA"
 def read_image(path: Path) -> tuple[Image, fits.Header]:
     """The first image of a FITS file as native float32, and its header; MissingInput without it."""
     if not path.exists():
-        raise MissingInput(f"{path}: not there")
+        raise MissingInput(f"{path}: not there; check the name")
     with reading(path, "FITS", MissingInput), open_fits(path) as hdus:
         for hdu in hdus:
             if hdu.is_image and hdu.header.get("NAXIS") == 2:
                 data = np.ascontiguousarray(hdu.data, dtype=np.float32)
                 if data.ndim == 2:  # more than its header says is no image
                     return data, readable(hdu.header)
-    raise MissingInput(f"{path}: no two-dimensional image in it")
+    raise MissingInput(f"{path}: no two-dimensional image in it; give another file")
 
 
 def read_header(path: Path) -> fits.Header:
@@ -149,9 +149,9 @@ def product_header(source: fits.Header, wcs: WCS | None, shape: tuple[int, int])
     return header
 
 
-def write_image(path: Path, data: Any, header: fits.Header) -> None:
-    """An image in the primary HDU, whole or not at all."""
-    with whole(path) as part:
+def write_image(path: Path, data: Any, header: fits.Header, *, sync: bool = True) -> None:
+    """An image in the primary HDU, whole or not at all; `sync` as of `whole.whole`."""
+    with whole(path, sync=sync) as part:
         fits.PrimaryHDU(data, header).writeto(part, overwrite=True, output_verify="fix+ignore")
 
 

@@ -228,7 +228,7 @@ def read_ldac(path: Path, *, extension: int = 0) -> tuple[fits.Header, Table]:
     MissingInput when there is no such file, UsageError when it is not FITS_LDAC.
     """
     if not path.exists():
-        raise MissingInput(f"{path}: no such source list")
+        raise MissingInput(f"{path}: no such source list; `photometrus astrom shift` writes them")
     with reading(path, "FITS_LDAC", UsageError), open_fits(path) as hdus:
         tables = [hdu for hdu in hdus if hdu.name == "LDAC_OBJECTS"]
         headers = [hdu for hdu in hdus if hdu.name == "LDAC_IMHEAD"]
@@ -275,7 +275,9 @@ def read_head(path: Path, *, extension: int = 0) -> fits.Header:
     try:
         text = path.read_text("latin-1")
     except FileNotFoundError:
-        raise MissingInput(f"{path}: no such header file") from None
+        raise MissingInput(
+            f"{path}: no such header file; `photometrus astrom astromatic` writes them"
+        ) from None
     blocks: list[list[fits.Card]] = [[]]
     for number, line in enumerate(text.splitlines(), start=1):
         if line.rstrip() == "END":

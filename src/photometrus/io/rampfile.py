@@ -80,7 +80,9 @@ def open_ramp(path: Path) -> tuple[fits.Header, RawRows]:
     """
     name = path.name
     if not path.exists():
-        raise MissingInput(f"{path}: not there")
+        raise MissingInput(
+            f"{path}: not there; check the name, or `photometrus getdata` fetches it"
+        )
     with reading(name, "FITS", FrameError):
         wrong = beginning(path)
         if wrong:
