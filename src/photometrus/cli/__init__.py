@@ -1,5 +1,6 @@
 """The command line: words to values, values to ONE call of a recipe; the only room that prints."""
 
+import logging
 import os
 import shlex
 import sys
@@ -54,10 +55,18 @@ def _run(words: list[str]) -> int:
     from photometrus.cli.order import Order
     from photometrus.cli.show import Screen
 
+    _hush_libraries()
     screen = Screen(quiet="quiet" in given, verbose="verbose" in given)
     with screen.listening():
         room = import_module(f"photometrus.cli.{command.room}")
         return getattr(room, command.runner)(Order(command, given, screen, retold(words)))
+
+
+def _hush_libraries() -> None:
+    """Keep Python from printing, raw and with tracebacks, what libraries log of what we explain."""
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(logging.NullHandler())
 
 
 def retold(words: Sequence[str]) -> str:
