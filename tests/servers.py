@@ -157,12 +157,12 @@ pid {folder}/nginx.pid;
 error_log {folder}/error.log;
 events {{ worker_connections 64; }}
 http {{
-  log_format asked '$status $body_bytes_sent "$http_range" $request_uri';
+  log_format asked '$status $body_bytes_sent "$http_range" $request_uri "$http_authorization"';
   access_log {folder}/access.log asked;
   client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
   uwsgi_temp_path {folder}; scgi_temp_path {folder};
   server {{
-    listen {host}:{port};
+    listen {host}:{port}{ssl};
     root {root};
     {extra}
   }}
@@ -191,13 +191,31 @@ class Nginx:
 
 
 @contextmanager
-def nginx_server(folder: Path, root: Path, nginx: str, extra: str = "") -> Iterator[Nginx]:
-    """Runs the program `nginx` with its files in `folder`; `extra` goes into its server block."""
+def nginx_server(
+    folder: Path, root: Path, nginx: str, extra: str = "", *, ssl: bool = False
+) -> Iterator[Nginx]:
+    """Runs the program `nginx` with its files in `folder`; `extra` goes into its server block.
+
+    ssl : with a certificate that nobody has signed
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    if ssl:
+        names = ["-keyout", "key.pem", "-out", "cert.pem", "-subj", f"/CN={HOST}"]
+        make = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names]
+        openssl = shutil.which("openssl") or "/usr/bin/openssl"
+        subprocess.run([openssl, *make], cwd=folder, check=True, capture_output=True)
+        extra += f"ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;"
     server = Nginx(free_port(), folder)
     config = folder / "nginx.conf"
     config.write_text(
-        NGINX_CONFIG.format(folder=folder, host=HOST, port=server.port, root=root, extra=extra)
+        NGINX_CONFIG.format(
+            folder=folder,
+            host=HOST,
+            port=server.port,
+            root=root,
+            extra=extra,
+            ssl=" ssl" if ssl else "",
+        )
     )
     said = folder / "nginx.log"
     command = [nginx, "-e", str(said), "-p", str(folder), "-c", str(config)]

@@ -200,6 +200,32 @@ def test_a_web_server_that_wants_a_password(ask, made, tmp_path, require_program
         assert ask(*logged(server.url))[1] == 0
 
 
+def test_a_certificate_that_nobody_signed(ask, made, tmp_path, require_program):
+    program = require_program("nginx")
+    with nginx_server(tmp_path / "n", made, program, ssl=True) as server:
+        tell(
+            "a certificate that nobody has signed",
+            *ask(*logged(server.url.replace("http://", "https://"))),
+        )
+
+
+def test_a_password_is_not_taken_elsewhere(ask, made, tmp_path, require_program, monkeypatch):
+    """A redirect to another server goes there without it."""
+    program = require_program("nginx")
+    monkeypatch.setenv("PHOTOMETRUS_WEB_PASSWORD", "xyzzy-1")
+    with nginx_server(tmp_path / "there", made, program) as there:
+        away = f"return 302 {there.url}$request_uri;"
+        with nginx_server(tmp_path / "here", made, program, away) as here:
+            said, code = ask(*logged(here.url.replace("://", "://me@")))
+        asked = (there.folder / "access.log").read_text().splitlines()
+        first = (here.folder / "access.log").read_text().splitlines()
+    tell("a server that sends us on to another one", said, code)
+    assert len(first) > 1
+    assert all('"Basic ' in line for line in first)
+    assert len(asked) > 1
+    assert all(line.endswith('"-"') for line in asked)
+
+
 # The line breaks
 
 
