@@ -234,6 +234,7 @@ class Line:
 
     cut_at : the first connection that has brought so many bytes breaks off there, then the next
     stall_at : the same, but it falls silent
+    drip_at : the same, but what follows comes letter by letter, twenty in a second
     edit : changes what the server sends, piece by piece
     """
 
@@ -243,11 +244,13 @@ class Line:
         *,
         cut_at: Iterable[int] = (),
         stall_at: Iterable[int] = (),
+        drip_at: Iterable[int] = (),
         edit: Callable[[bytes], bytes] | None = None,
     ) -> None:
         self.to_port = port
         self.cut_at = list(cut_at)
         self.stall_at = list(stall_at)
+        self.drip_at = list(drip_at)
         self.edit = edit
         self.on_cut: Callable[[], None] | None = None
         self.n_bytes = 0
@@ -302,6 +305,11 @@ class Line:
                 if self.stall_at and n_bytes >= self.stall_at[0]:
                     self.stall_at.pop(0)
                     self.stop.wait()
+                if self.drip_at and n_bytes >= self.drip_at[0]:
+                    self.drip_at.pop(0)
+                    for letter in sent:
+                        client.sendall(bytes([letter]))
+                        self.stop.wait(0.05)
                 if self.cut_at and n_bytes >= self.cut_at[0]:
                     self.cut_at.pop(0)
                     if self.on_cut:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -313,6 +314,18 @@ def test_a_trickle(made, tmp_path, require_program, ask, quick):
     with nginx_server(tmp_path / "n", made, require_program("nginx"), slow) as server:
         said, code = ask(*wanted(server.url, tmp_path / "here", "-config", quick))
     tell("a transfer that trickles", said, code)
+
+
+def test_a_line_that_drips(made, ssh, tmp_path, ask, quick):
+    """No silence is long, but a piece of the file would take half an hour."""
+    put(made, REAL_TIME, LARGE)
+    quick.write_text("[transfer]\nmax_file_s = 1.5\n")
+    with Line(ssh.port, drip_at=[MIDDLE]) as line:
+        ssh.know(line.port)
+        begun = time.monotonic()
+        said, code = ask(*wanted(ssh.url(made, line.port), tmp_path / "here", "-config", quick))
+        assert time.monotonic() - begun < 30
+    tell("a transfer that drips", said, code)
 
 
 # What is not there, or is not what it says
