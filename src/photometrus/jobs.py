@@ -50,6 +50,7 @@ class Job:
     def __call__(self, n_threads: int, progress: Progress) -> ChipResult:
         """Reduce the chip."""
         if not self.ramps:
+            progress(f"C{self.chip} failed", 1, 1)
             return ChipResult(self.chip, error="no ramps")
         for path in self.products.unfinished(self.chip):
             remove(path)  # of a run that was killed while it wrote
