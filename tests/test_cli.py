@@ -283,6 +283,8 @@ def test_the_simulator_s_defaults_are_true():
         ("pipeline -target field 1111", "a value with blanks needs quotes"),
         ("pipeline --", "no option '--'"),
         ("pipelne", "did you mean 'pipeline'?"),
+        ("multi_master.py -target f", "here it is: photometrus pipeline"),
+        ("pipeline -chip 1, 2", "what is '2' after '-chip 1,'; no blank after a comma?"),
         ("shift", "did you mean 'astrom shift'?"),
         ("-target f", "before the command"),
         ("process", "genflat, autoflat, flatfield, gensky, skysub"),
@@ -466,7 +468,7 @@ def test_progress_without_a_terminal_is_lines(capsys):
 
 def test_a_password_is_not_retold():
     text = retold(["getdata", "-archive", "sftp://me:se%20cret@host:22/x", "-target", "a b"])
-    assert text == "photometrus getdata -archive sftp://me:***@host:22/x -target 'a b'"
+    assert text == "photometrus getdata -archive 'sftp://me:***@host:22/x' -target 'a b'"
     assert retold(["-archive", "http://host:80/x"]) == "photometrus -archive http://host:80/x"
 
 

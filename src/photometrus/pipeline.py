@@ -20,21 +20,23 @@ from astropy.table import Table
 from photometrus import __version__, astromatic
 from photometrus import config as configuration
 from photometrus.arrivals import Material, Request, arriving, chosen, joined
+from photometrus.cards import Loss, card
+from photometrus.chip.agreement import central
 from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, ServiceError
 from photometrus.flats import Flats, store_folder
-from photometrus.frame import Progress, no_progress
+from photometrus.frame import FrameInfo, Progress, no_progress
 from photometrus.instrument import CHIPS, CHIPS_FIELD_RADIUS_DEG, band_named, night_of
-from photometrus.io import fitsfile
+from photometrus.io import rampfile
 from photometrus.io.catalogs import default_cache, reference
-from photometrus.io.whole import whole
+from photometrus.io.whole import warn_of_links, whole
 from photometrus.jobs import Job, Runner
 from photometrus.optics import FieldFit, combined
 from photometrus.products import Products, RampId
 from photometrus.resume import finished, recorded_chips
 from photometrus.selection import Choice
 from photometrus.stackfiles import check_extras
-from photometrus.track import ChipResult, Verdict
+from photometrus.track import CHIP_COLUMNS, ChipResult, Verdict
 from photometrus.workers import load_meanwhile
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,10 @@ __all__ = [
     "reduce_folder",
     "reduce_observation",
 ]
+
+
+VOTERS = 9
+"""Ramps whose headers say when and where an observation was made: one of them may be wrong."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,22 @@ class Observation:
         return not self.missing and not any(
             chip.error or any(verdict.lost for verdict in chip.verdicts) for chip in self.chips
         )
+
+    @property
+    def losses(self) -> list[Loss]:
+        """What of it is not in the stacks."""
+        missing: list[Loss] = [(name, "not downloaded", why) for name, why in self.missing]
+        return missing + [loss for chip in self.chips for loss in chip.losses]
+
+    def __repr__(self) -> str:
+        return f"<Observation in {self.record.parent}: {self.chips}, {len(self.losses)} not in it>"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: what the command shows."""
+        root = self.record.parent
+        rows = [chip.row(root) for chip in self.chips]
+        notes = [*self.notes, *(f"C{one.chip}: {note}" for one in self.chips for note in one.notes)]
+        return card(str(root), CHIP_COLUMNS, rows, self.losses, notes)
 
 
 def reduce_observation(
@@ -97,6 +119,7 @@ def reduce_folder(
     """Reduce chips whose ramps are on disk already."""
     band_named(band)
     check_extras(config)
+    warn_of_links(parent)
     products = Products(parent, band)
     ramps = {chip: products.ramps_on_disk(chip) for chip in chips}
     if not any(ramps.values()):
@@ -108,22 +131,26 @@ def reduce_folder(
 
 
 def _night_of(products: Products, ramps: dict[int, list[RampId]]) -> date:
-    """The night (local noon to noon) in which the first readable ramp began."""
-    info = fitsfile.frame_info(*_first_header(products, ramps))
-    return night_of(info.begin_mjd)
+    """The night (local noon to noon) in which most readable ramps of a chip began."""
+    begins = sorted(info.begin_mjd for info in _infos(products, ramps))
+    return night_of(begins[(len(begins) - 1) // 2])
 
 
-def _first_header(products: Products, ramps: dict[int, list[RampId]]) -> tuple[Any, Path]:
-    """The header of the first ramp that can be read and understood, and its path."""
+def _infos(products: Products, ramps: dict[int, list[RampId]]) -> list[FrameInfo]:
+    """What the headers of some readable ramps say: of the first chip that has any."""
     for chip in sorted(ramps):
+        infos = []
         for ramp in ramps[chip]:
             path = products.ramp(ramp)
             try:
-                header, _ = fitsfile.open_ramp(path)
-                fitsfile.frame_info(header, path)
-            except FrameError:
+                header, _ = rampfile.open_ramp(path)
+                infos.append(rampfile.frame_info(header, path))
+            except (FrameError, MissingInput):
                 continue
-            return header, path
+            if len(infos) == VOTERS:
+                break
+        if infos:
+            return infos
     raise MissingInput(f"{products.root}: none of the ramps can be read")
 
 
@@ -297,8 +324,7 @@ def _ask_once(find: Any, products: Products, ramps: dict[int, list[RampId]]) -> 
     once, not once per chip.
     """
     try:
-        header, path = _first_header(products, ramps)
-        info = fitsfile.frame_info(header, path)
+        info = central(_infos(products, ramps))
         find((info.ra_deg, info.dec_deg))
     except ServiceError as error:
         return str(error)

@@ -1,6 +1,7 @@
 """One chip's reduction while it runs: what it was given, and what became known on the way."""
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -72,7 +73,7 @@ class Run:
     def lose(self, frames: Iterable[tuple[str, Any]]) -> None:
         """Frames that go no further, and why."""
         for name, reason in frames:
-            text = str(reason).removeprefix(f"{name}: ")
+            text = re.sub(rf"^{name}(\.ramp\.fits)?: ", "", str(reason))
             log.warning("%s: %s", name, text)
             self.verdicts[name] = Verdict(name, used=False, reason=text, lost=True)
 

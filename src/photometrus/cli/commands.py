@@ -477,12 +477,21 @@ REPORT = Command(
     room="reporting",
     bare="parent",
 )
+WARM = Command(
+    "warm",
+    "compile the numerical kernels now, and not in the first run",
+    "Reduces a small simulated chip and throws it away: numba then has compiled what every later\n"
+    "run needs, about a minute's work. It is kept beside the package, or where the environment\n"
+    "variable NUMBA_CACHE_DIR says.",
+    {"General": (VERBOSE, QUIET, HELP)},
+    "photometrus warm",
+)
 COMMANDS = {
     command.name: command
     for command in (
         PIPELINE, PHOTOMETRY, FULL, LIGHTCURVE, NIGHT, STACK, GETDATA, LOG, GENFLAT, AUTOFLAT,
         FLATFIELD, GENSKY, SKYSUB, STACK_FRAMES, ANGLE, SHIFT, ASTROMATIC, NET, REPORT, SIMULATE,
-        *BEGINNING,
+        WARM, *BEGINNING,
     )
 }  # fmt: skip
 GROUPS = {"process": "steps on pixels", "astrom": "steps of astrometry"}

@@ -28,12 +28,23 @@ OTHER_WORDS = {
     "exposure_map": "exptime_map",
 }  # fmt: skip
 """What else people call an option."""
-BESIDE = ("process", "astrom", "simulate", "config", "completion", "man")
-"""Commands that are for single steps, for trying out, for settings, for comfort."""
+BESIDE = ("process", "astrom", "simulate", "warm", "config", "completion", "man")
+"""Commands for single steps, trying out, the installation, settings, comfort."""
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 the command was wrong, 3 done with losses (in a table),\n"
     "130 or 143 stopped by Ctrl-C or a signal"
 )
+
+OTHER_COMMANDS = {
+    "multi_master": "pipeline",
+    "master": "stack",
+    "super_master": "night",
+    "tds": "night",
+    "logger": "log",
+    "single_photometry": "photometry",
+    "photomgrb": "photometry",
+}
+"""What the older scripts call them."""
 
 
 def find_command(words: Sequence[str]) -> tuple[Command, list[str]]:
@@ -58,6 +69,9 @@ def find_command(words: Sequence[str]) -> tuple[Command, list[str]]:
     for group in GROUPS:
         if first in members(group):
             raise UsageError(f"no command {first!r}; did you mean '{group} {first}'?")
+    older = OTHER_COMMANDS.get(first.removesuffix(".py").lower())
+    if older is not None:
+        raise UsageError(f"no command {first!r}; here it is: photometrus {older}")
     raise UsageError(f"no command {first!r}; there are {', '.join(names)}{nearest(first, names)}")
 
 
@@ -109,9 +123,10 @@ def _stray(
         value = rest[0] if rest and meant.shown and not rest[0].startswith("-") else meant.shown
         return f"{where}: {word!r} has no dash; did you mean '{f'-{meant.name} {value}'.strip()}'?"
     before = done[-1].replace("=", " ", 1) if done else ""
-    hint = (
-        f" after {before!r}; a value with blanks needs quotes" if "=" in "".join(done[-1:]) else ""
+    way_out = (
+        "no blank after a comma" if before.endswith(",") else "a value with blanks needs quotes"
     )
+    hint = f" after {before!r}; {way_out}" if "=" in "".join(done[-1:]) else ""
     return (
         f"{where}: what is {word!r}{hint}? Options begin with a dash, for example: {command.sample}"
     )

@@ -6,7 +6,6 @@ What a recipe needs is imported in the function that calls it: numba and astropy
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from photometrus.products import Products, default_parent
 
 if TYPE_CHECKING:
     from photometrus.night import NightReport
-    from photometrus.pipeline import ChipResult, Observation
+    from photometrus.pipeline import Observation
     from photometrus.steps import StepResult
 
 SIMULATE_FIELDS = {
@@ -43,8 +42,6 @@ SIMULATE_FIELDS = {
     "no_log_header": "log_header",
 }
 """Options of ``simulate`` whose field in SimulateConfig is called otherwise."""
-MAX_NAMES = 2
-"""Frames with one fate that are named singly."""
 NO_FIELDS = ("out", "quiet", "verbose")
 
 
@@ -136,7 +133,7 @@ def show_night(screen: Screen, report: "NightReport", seconds: float) -> None:
         if one.observation is None:
             losses.append((name, "failed", one.error))
         else:
-            losses += [(f"{name} {what}", how, why) for what, how, why in _losses(one.observation)]
+            losses += [(f"{name} {what}", how, why) for what, how, why in one.observation.losses]
     screen.losses(losses, "Not in the stacks")
     screen.line(f"{seconds:.0f} s; the table: {report.path}")
 
@@ -165,9 +162,10 @@ def show_observation(
     screen: Screen, parent: Path, observation: "Observation", seconds: float
 ) -> int:
     """The tables of an observation, and the exit code."""
-    columns = ("chip", "frames ", 'seeing " ', "rms mas ", "dithers mas ", "sky ADU ", "stack")
-    screen.table(f"{parent}", columns, [_chip_row(result, parent) for result in observation.chips])
-    screen.losses(_losses(observation), "Not in the stacks")
+    from photometrus.track import CHIP_COLUMNS, below
+
+    screen.table(f"{parent}", CHIP_COLUMNS, [chip.row(parent) for chip in observation.chips])
+    screen.losses(observation.losses, "Not in the stacks")
     for note in observation.notes:
         screen.warn(f"note: {note}")
     for result in observation.chips:
@@ -176,53 +174,14 @@ def show_observation(
     for result in observation.chips:
         for path in result.extras:
             if not path.name.startswith("weight."):
-                screen.line(f"C{result.chip}: also {_below(path, parent)}")
+                screen.line(f"C{result.chip}: also {below(path, parent)}")
     screen.line(f"{seconds:.0f} s; everything that was measured: {observation.record}")
+    page = Products(observation.record.parent, "").html_report
+    if page.is_file():
+        screen.line(f"all of it on one page, for a browser: {page}")
     if all(result.coadd is None for result in observation.chips):
         return FAILED
     return DONE if observation.complete else LOSSES
-
-
-def _chip_row(result: "ChipResult", parent: Path) -> tuple[str, ...]:
-    numbers = result.numbers
-    used = sum(verdict.used for verdict in result.verdicts)
-    path = "failed" if result.coadd is None else str(_below(result.coadd, parent))
-    return (
-        f"C{result.chip}",
-        f"{used}/{len(result.verdicts)}",
-        figure(numbers.get("seeing_arcsec"), 2),
-        figure(numbers.get("rms_arcsec"), 0, 1000),
-        figure(numbers.get("internal_rms_arcsec"), 0, 1000),
-        figure(numbers.get("sky_adu"), 0),
-        path,
-    )
-
-
-def _losses(observation: "Observation") -> list[tuple[str, str, str]]:
-    """(what, what happened, why) of everything that is not in the stacks."""
-    rows = [(name, "not downloaded", reason) for name, reason in observation.missing]
-    for result in observation.chips:
-        if result.error:
-            rows.append((f"C{result.chip}", "no stack", result.error))
-        fates = groupby(
-            result.verdicts, lambda verdict: (verdict.used, verdict.lost, verdict.reason)
-        )
-        for (used, lost, reason), same in fates:
-            if not used:
-                names = [verdict.frame for verdict in same]
-                rows.append((_span(names), "lost" if lost else "left out", reason))
-    return rows
-
-
-def _span(names: list[str]) -> str:
-    """Successive frames with one fate in one line: each name, or the ends and how many."""
-    if len(names) <= MAX_NAMES:
-        return " ".join(names)
-    return f"{names[0]} ... {names[-1]} ({len(names)} frames)"
-
-
-def _below(path: Path, parent: Path) -> Path:
-    return path.relative_to(parent) if path.is_relative_to(parent) else path
 
 
 # ---------------------------------------------------------------- steps
@@ -404,6 +363,16 @@ def simulate(order: Order) -> int:
     begun = time.monotonic()
     simulate_night(out, SimulateConfig(**values), progress=order.screen.step)
     order.screen.line(f"{out}: done in {time.monotonic() - begun:.0f} s")
+    return DONE
+
+
+def warm(order: Order) -> int:
+    """The kernels."""
+    from photometrus.warming import warm
+
+    with order.screen.progress() as progress:
+        seconds = warm(progress)
+    order.screen.line(f"the numerical kernels are compiled ({seconds:.0f} s)")
     return DONE
 
 

@@ -4,7 +4,6 @@ reaches the terminal as anything but text.
 
 import io
 import logging
-import math
 import sys
 import threading
 import time
@@ -18,11 +17,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from photometrus.cards import figure as figure
 from photometrus.cli.board import Board, Column, Finished
 from photometrus.cli.live import live
-from photometrus.cli.words import clean, clock, without_passwords
+from photometrus.cli.words import clean, clock
 from photometrus.errors import PhotometrusError
+from photometrus.frame import NOTICE
 from photometrus.io.journal import Journal
+from photometrus.passwords import without_password
 from photometrus.products import JOURNAL
 
 Told = Callable[[str, int, int], None]
@@ -43,7 +45,7 @@ class Screen:
         self.quiet = quiet
         self.out = _console(sys.stdout)
         self.err = _console(sys.stderr)
-        level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
+        level = logging.DEBUG if verbose else logging.ERROR if quiet else NOTICE
         self.handler = Handler(self.err, level)
         self.journal: Journal | None = None
         self._kept = ExitStack()
@@ -222,7 +224,7 @@ def _sentence(ended: Finished) -> str:
 
 def _tidy(text: str) -> str:
     """A line for the log file; its blanks stay, for tables."""
-    return without_passwords("".join(c if c.isprintable() else " " for c in text))
+    return without_password("".join(c if c.isprintable() else " " for c in text))
 
 
 def _console(stream: Any) -> Console:
@@ -255,17 +257,10 @@ class Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
-        text = clean(without_passwords(record.getMessage()))
+        text = clean(record.getMessage())
         if self.board is not None and record.levelno >= logging.INFO:
             self.board.message = text
         if record.levelno >= self.shown:
             word = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
             style = {"WARNING": "yellow", "ERROR": "red"}.get(record.levelname, "dim")
             self.console.print(word + text, style=style, soft_wrap=True)
-
-
-def figure(value: float | None, digits: int, factor: float = 1.0) -> str:
-    """A number for a table; a dash when there is none."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    return f"{value * factor:.{digits}f}"
