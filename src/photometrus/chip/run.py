@@ -45,6 +45,8 @@ class Run:
     notes: list[str] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict)
     """Numbers of the chip, as they become known."""
+    made: list[Path] = field(default_factory=list)
+    """What is written, noted before it is begun."""
     scratch: ExitStack = field(default_factory=ExitStack)
     """What is to be cleared away at the end."""
 

@@ -149,9 +149,9 @@ def product_header(source: fits.Header, wcs: WCS | None, shape: tuple[int, int])
     return header
 
 
-def write_image(path: Path, data: Any, header: fits.Header) -> None:
-    """An image in the primary HDU, whole or not at all."""
-    with whole(path) as part:
+def write_image(path: Path, data: Any, header: fits.Header, *, sync: bool = True) -> None:
+    """An image in the primary HDU, whole or not at all; `sync` as of `whole.whole`."""
+    with whole(path, sync=sync) as part:
         fits.PrimaryHDU(data, header).writeto(part, overwrite=True, output_verify="fix+ignore")
 
 
