@@ -175,21 +175,22 @@ def _running(stack: ExitStack, scheduler: str, n_threads: int) -> Cluster:
             "leave the option out"
         ) from error
     _listen_for_losses(stack, client)
-    wait = partial(_wait_for_workers, client, scheduler)
+    wait = partial(_wait_for_workers, client, scheduler, threading.Lock())
     return Cluster(client, len(client.nthreads()), n_threads or 1, wait=wait)
 
 
-def _wait_for_workers(client: Any, scheduler: str) -> None:
-    if client.nthreads():
-        return
-    log.warning("%s has no workers yet: waiting for the first", scheduler)
-    try:
-        client.wait_for_workers(1, timeout=WAIT_FOR_WORKERS_S)
-    except TimeoutError as error:
-        raise ServiceError(
-            f"-scheduler {scheduler}: no worker in {WAIT_FOR_WORKERS_S:.0f} s; start some with "
-            f"`dask worker {scheduler}`"
-        ) from error
+def _wait_for_workers(client: Any, scheduler: str, one_waits: Any) -> None:
+    with one_waits:
+        if client.nthreads():
+            return
+        log.warning("%s has no workers yet: waiting for the first", scheduler)
+        try:
+            client.wait_for_workers(1, timeout=WAIT_FOR_WORKERS_S)
+        except TimeoutError as error:
+            raise ServiceError(
+                f"-scheduler {scheduler}: no worker in {WAIT_FOR_WORKERS_S:.0f} s; start some with "
+                f"`dask worker {scheduler}`"
+            ) from error
 
 
 def _local(stack: ExitStack, n_workers: int, n_threads: int, room: Room) -> Cluster:
