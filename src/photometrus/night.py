@@ -177,6 +177,7 @@ def _reduce_parts(
         Runner(config.run) as run,
     ):
         try:
+            progress("night", 0, len(parts))
             for part in parts:
                 tell = partial(told, part)
                 material = fetching.submit(_prepare, part, request, config, tell)

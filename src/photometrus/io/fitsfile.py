@@ -1,5 +1,6 @@
 """FITS in and out: ramps and their headers, products, and every keyword we read or write."""
 
+import math
 import re
 import sys
 import warnings
@@ -72,7 +73,9 @@ def open_ramp(path: Path) -> tuple[fits.Header, RawRows]:
     """
     name = path.name
     if not path.exists():
-        raise MissingInput(f"{path}: not there")
+        raise MissingInput(
+            f"{path}: not there; check the name, or `photometrus getdata` fetches it"
+        )
     try:
         with warnings.catch_warnings():
             # "File may have been truncated" is one of them: said below, as an error of ours.
@@ -215,7 +218,7 @@ def _times(header: fits.Header, name: str, length_s: float) -> tuple[float, floa
 def read_image(path: Path) -> tuple[Image, fits.Header]:
     """The first image of a FITS file as native float32, and its header; MissingInput without it."""
     if not path.exists():
-        raise MissingInput(f"{path}: not there")
+        raise MissingInput(f"{path}: not there; check the name")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyUserWarning)
@@ -225,7 +228,7 @@ def read_image(path: Path) -> tuple[Image, fits.Header]:
                         return np.ascontiguousarray(hdu.data, dtype=np.float32), hdu.header.copy()
     except (OSError, VerifyError, ValueError, TypeError) as error:
         raise MissingInput(f"{path}: not readable as FITS ({_one_line(error)})") from error
-    raise MissingInput(f"{path}: no two-dimensional image in it")
+    raise MissingInput(f"{path}: no two-dimensional image in it; give another file")
 
 
 def read_flags(path: Path) -> Flags | None:
@@ -340,13 +343,19 @@ def write_flags(path: Path, flags: Flags, header: fits.Header) -> None:
         _forget_clock(part)
 
 
-def write_compressed(path: Path, data: Image, header: fits.Header, quantize_level: float) -> None:
+def write_compressed(
+    path: Path, data: Image, header: fits.Header, quantize_level: float, noise: float = math.nan
+) -> None:
     """A tile-compressed image (RICE_1, subtractive dither 2) in the first extension.
 
-    quantize_level : steps per standard deviation of the noise of a tile. The step q adds a
-    variance of step**2 / 12, i.e. 1 / (12 quantize_level**2) of the noise's: 0.03 % at 16.
+    quantize_level : steps per standard deviation of the noise. The step q adds a variance of
+        step**2 / 12, i.e. 1 / (12 quantize_level**2) of the noise's: 0.03 % at 16
+    noise : of a pixel where the image is deepest, in its unit; NaN: each tile's is estimated, which
+        takes three times as long as all the rest
     Dither method 2 keeps exact zeros: pixels that no frame saw.
     """
+    if noise > 0:
+        quantize_level = -noise / quantize_level  # below 0 it is the step itself
     with whole(path) as part:
         hdu = fits.CompImageHDU(
             data,

@@ -71,7 +71,9 @@ def parse_address(text: str) -> Address:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
-        raise UsageError(f"archive {scheme}://...: not a valid address ({error})") from error
+        raise UsageError(
+            f"archive {scheme}://...: not a valid address ({error}); write {scheme}://user@host/folder"
+        ) from error
     if not parts.hostname:
         raise UsageError(f"archive {scheme}://...: no host; for example {scheme}://host/folder")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname

@@ -55,7 +55,7 @@ def cell_modes(data, hide, cell, y_offset, values, scatter, count, skip=0):
 @njit(nogil=True, cache=True)
 def _not_hidden(hide, top, end, left, right):
     """How many pixels of a cell are not hidden."""
-    n = 0
+    n = np.int64(0)
     for y in range(top, end):
         seen = np.int32(0)
         line = hide[y, left:right]
@@ -99,7 +99,7 @@ def _clipped_sums(data, hide, top, end, left, right, middle, limit):
     d is the difference from `middle`. A row's sums are in float32, with which a processor does
     many at once; one float64 among its numbers makes it four times as slow.
     """
-    total, square, n = 0.0, 0.0, 0
+    total, square, n = np.float64(0), np.float64(0), np.int64(0)
     for y in range(top, end):
         row, row2, m = np.float32(0), np.float32(0), np.int32(0)
         line, hidden = data[y, left:right], hide[y, left:right]

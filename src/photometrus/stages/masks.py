@@ -139,7 +139,9 @@ def shallow_stack(layers: Sequence[Layer], config: CoaddConfig, *, each: Each = 
     return Shallow(mean, weight, grid)
 
 
-def find_stars(shallow: Shallow, config: MaskConfig = MaskConfig()) -> StarMask:
+def find_stars(
+    shallow: Shallow, config: MaskConfig = MaskConfig(), *, each: Each = map
+) -> StarMask:
     """The star mask of a shallow stack."""
     mean, weight, grid = shallow.mean, shallow.weight, shallow.grid
     seen = weight > 0
@@ -151,13 +153,15 @@ def find_stars(shallow: Shallow, config: MaskConfig = MaskConfig()) -> StarMask:
     mesh = smooth_mesh(values, count)
     add_mesh_rows(data, mesh, config.mesh_pix, 0, -1.0)
     data[~seen] = 0
-    smoothed = []
-    for sigma in config.scales_pix:
+
+    def significance(sigma: float) -> Image:
         image = ndimage.gaussian_filter(data, sigma, truncate=3, mode="constant")
         sample = image[seen][::17]
         low = np.percentile(sample, [15.87, 50])
         # The noise from the negative side only: stars make the positive side longer.
-        smoothed.append((image - low[1]) / max(float(low[1] - low[0]), 1e-12))
+        return (image - low[1]) / max(float(low[1] - low[0]), 1e-12)
+
+    smoothed = list(each(significance, config.scales_pix))
     factor = 1.0
     while True:
         mask = np.zeros(data.shape, bool)

@@ -146,7 +146,9 @@ def _flat_ramps(products: Products, chip: int, listed: list[RampId] | None) -> l
     else:
         paths = [path for path in sorted(folder.glob("*.ramp.fits")) if _is_flat(path, products)]
     if not paths:
-        raise MissingInput(f"{folder}: no FLAT ramps of band {products.band}")
+        raise MissingInput(
+            f"{folder}: no FLAT ramps of band {products.band}; process autoflat fetches some"
+        )
     return paths
 
 

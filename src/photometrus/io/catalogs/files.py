@@ -16,7 +16,9 @@ from photometrus.io.catalogs.columns import RA
 def read(path: Path) -> Table:
     """A catalogue file as a Table."""
     if not path.is_file():
-        raise MissingInput(f"{path}: no such catalogue file, and no survey of that name")
+        raise MissingInput(
+            f"{path}: no such catalogue file, and no survey of that name; give another"
+        )
     reader = READERS.get(path.suffixes[0].lower() if path.suffix == ".gz" else path.suffix.lower())
     if reader is None:
         raise UsageError(f"{path}: {path.suffix or 'no ending'}, expected {', '.join(READERS)}")
@@ -28,7 +30,9 @@ def read(path: Path) -> Table:
             warnings.filterwarnings("ignore", module="astropy.io.fits")
             return reader(path)
     except (OSError, ValueError, TypeError, IndexError, KeyError) as error:
-        raise UsageError(f"{path}: not readable as a catalogue ({error})") from error
+        raise UsageError(
+            f"{path}: not readable as a catalogue ({error}); give FITS, ECSV, CSV or VOTable"
+        ) from error
 
 
 def read_fits(path: Path) -> Table:
