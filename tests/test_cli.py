@@ -468,7 +468,7 @@ def test_progress_without_a_terminal_is_lines(capsys):
 
 def test_a_password_is_not_retold():
     text = retold(["getdata", "-archive", "sftp://me:se%20cret@host:22/x", "-target", "a b"])
-    assert text == "photometrus getdata -archive sftp://me:***@host:22/x -target 'a b'"
+    assert text == "photometrus getdata -archive 'sftp://me:***@host:22/x' -target 'a b'"
     assert retold(["-archive", "http://host:80/x"]) == "photometrus -archive http://host:80/x"
 
 

@@ -32,6 +32,7 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["frame", "groups", "pointspread", "wcs", "workers", "zerofit"],
     ["products"],
     ["cards", "kernels", "instrument", "memory", "systems"],
+    ["passwords"],
     ["errors"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -11,7 +11,9 @@ import tomli_w
 
 from photometrus.errors import MissingInput, UsageError, nearest
 from photometrus.instrument import CHIPS, DEFAULT_ROTATOR_DEG
+from photometrus.io.limits import TransferConfig
 from photometrus.lightcurve import LightCurveConfig
+from photometrus.passwords import refuse_password, without_password
 from photometrus.selection import SelectConfig
 from photometrus.stages.apertures import AperturesConfig
 from photometrus.stages.artifacts import ArtifactsConfig
@@ -39,8 +41,6 @@ from photometrus.stages.zeropoint import ZeroPointConfig
 from photometrus.substacks import SubstackConfig
 
 T = TypeVar("T")
-PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
-"""Between user and host of an address: it is never written."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ class Config:
 
     run: RunConfig = field(default_factory=RunConfig)
     input: InputConfig = field(default_factory=InputConfig)
+    transfer: TransferConfig = field(default_factory=TransferConfig)
     select: SelectConfig = field(default_factory=SelectConfig)
     flat: FlatConfig = field(default_factory=FlatConfig)
     sky: SkyConfig = field(default_factory=SkyConfig)
@@ -195,7 +196,9 @@ def merge(config: T, values: dict[str, Any], where: str = "config") -> T:
 
 
 def _as(old: Any, value: Any, name: str) -> Any:
-    """`value` in the type of the default; UsageError when it is another."""
+    """`value` in the type of the default; UsageError when it is another, or holds a password."""
+    if isinstance(value, str):
+        refuse_password(value, f"in {name}, which is written to files that others read")
     if isinstance(old, bool) or isinstance(value, bool):
         right = isinstance(old, bool) and isinstance(value, bool)
     elif isinstance(old, float):
@@ -223,7 +226,7 @@ def dump(config: Config) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, str):
-        return PASSWORD.sub(r"\1@", value)
+        return without_password(value)
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     return list(value) if isinstance(value, tuple) else value

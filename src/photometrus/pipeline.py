@@ -28,7 +28,7 @@ from photometrus.frame import Progress, no_progress
 from photometrus.instrument import CHIPS, CHIPS_FIELD_RADIUS_DEG, band_named, night_of
 from photometrus.io import fitsfile
 from photometrus.io.catalogs import default_cache, reference
-from photometrus.io.whole import whole
+from photometrus.io.whole import warn_of_links, whole
 from photometrus.jobs import Job, Runner
 from photometrus.optics import FieldFit, combined
 from photometrus.products import Products, RampId
@@ -114,6 +114,7 @@ def reduce_folder(
     """Reduce chips whose ramps are on disk already."""
     band_named(band)
     check_extras(config)
+    warn_of_links(parent)
     products = Products(parent, band)
     ramps = {chip: products.ramps_on_disk(chip) for chip in chips}
     if not any(ramps.values()):

@@ -11,6 +11,7 @@ from photometrus.cli.command import DONE, FAILED, USAGE
 from photometrus.cli.stopping import Stopped, Stopping, stoppable
 from photometrus.cli.words import clean, retold
 from photometrus.errors import PhotometrusError, UsageError
+from photometrus.passwords import refuse_password
 
 STOPPED = "stopped; what is finished is kept. To go on:\n  {}\n"
 
@@ -45,6 +46,8 @@ def _run(words: list[str], stopping: Stopping) -> int:
     if words[0] in ("-version", "--version", "-V"):
         sys.stdout.write(f"photometrus {__version__}\n")
         return DONE
+    for word in words:
+        refuse_password(word, "on the command line, where everyone on this machine can read it")
     command, rest = parser.find_command(words)
     try:
         given = parser.parse(command, rest)

@@ -54,7 +54,7 @@ def script(shell: str) -> str:
     """The completion of all commands for bash, zsh or fish."""
     import shtab
 
-    text = shtab.complete(tree(), shell=shell)
+    text = shtab.complete(tree(), shell)
     if shell == "fish":
         # What fish calls an old-style option: one dash, many letters; shtab takes it for one letter
         text = re.sub(r"^(complete .*?) -s (\w\w)", r"\1 -o \2", text, flags=re.M)

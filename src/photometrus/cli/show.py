@@ -20,10 +20,11 @@ from rich.text import Text
 from photometrus.cards import figure as figure
 from photometrus.cli.board import Board, Column, Finished
 from photometrus.cli.live import live
-from photometrus.cli.words import clean, clock, without_passwords
+from photometrus.cli.words import clean, clock
 from photometrus.errors import PhotometrusError
 from photometrus.frame import NOTICE
 from photometrus.io.journal import Journal
+from photometrus.passwords import without_password
 from photometrus.products import JOURNAL
 
 Told = Callable[[str, int, int], None]
@@ -223,7 +224,7 @@ def _sentence(ended: Finished) -> str:
 
 def _tidy(text: str) -> str:
     """A line for the log file; its blanks stay, for tables."""
-    return without_passwords("".join(c if c.isprintable() else " " for c in text))
+    return without_password("".join(c if c.isprintable() else " " for c in text))
 
 
 def _console(stream: Any) -> Console:
@@ -256,7 +257,7 @@ class Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
-        text = clean(without_passwords(record.getMessage()))
+        text = clean(record.getMessage())
         if self.board is not None and record.levelno >= logging.INFO:
             self.board.message = text
         if record.levelno >= self.shown:

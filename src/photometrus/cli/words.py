@@ -1,27 +1,21 @@
 """Text as it may be shown: in one line, without what steers a terminal, without passwords."""
 
-import re
 import shlex
 import unicodedata
 from collections.abc import Sequence
 
-SECRET = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
+from photometrus.passwords import without_password
 
 
 def clean(text: object) -> str:
-    """The text in one line, without anything that steers a terminal."""
+    """The text in one line, without anything that steers a terminal, and without passwords."""
     safe = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in str(text))
-    return " ".join(safe.split())
-
-
-def without_passwords(text: str) -> str:
-    """The text with ``***`` for the password of every address in it."""
-    return SECRET.sub(r"\1:***@", text)
+    return without_password(" ".join(safe.split()))
 
 
 def retold(words: Sequence[str]) -> str:
     """The command as it was typed, for the record; without passwords."""
-    return without_passwords(shlex.join(["photometrus", *words]))
+    return shlex.join(["photometrus", *map(without_password, words)])
 
 
 def clock(seconds: float) -> str:
