@@ -16,7 +16,7 @@ from photometrus.config import Config
 from photometrus.errors import MissingInput, PhotometrusError, TooFewFrames
 from photometrus.frame import Frame
 from photometrus.instrument import BORDER_PIXELS
-from photometrus.io import fitsfile
+from photometrus.io import fitsfile, rampfile
 from photometrus.io.archive import Archive, fetch_log, nights_near
 from photometrus.io.download import DownloadEvent, download
 from photometrus.io.lock import alone
@@ -122,7 +122,7 @@ def make_master(
 
     Unreadable ramps are left out. Raises TooFewFrames when none can be used.
     """
-    opened, lost = try_each(fitsfile.open_ramp, list(paths), each)
+    opened, lost = try_each(rampfile.open_ramp, list(paths), each)
     for path, error in lost:
         log.warning("flat: %s left out: %s", path.name, error)
     if not opened:

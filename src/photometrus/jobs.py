@@ -1,5 +1,6 @@
 """A chip as a job: what travels to where it is reduced, here or on a cluster."""
 
+import logging
 import os
 import socket
 import threading
@@ -17,15 +18,18 @@ from photometrus.cluster import Cluster, connected
 from photometrus.config import Config, RunConfig
 from photometrus.errors import ServiceError
 from photometrus.flats import Flats
-from photometrus.frame import Progress
+from photometrus.frame import NOTICE, Progress
 from photometrus.io.content import stamp
 from photometrus.io.whole import remove, settle, write_text
+from photometrus.kernels.resample import lanczos_rows
 from photometrus.memory import FULL_PIXELS, Room, room
 from photometrus.optics import FieldFit
 from photometrus.origin import Origin
 from photometrus.products import Products, RampId
 from photometrus.track import ChipResult
 from photometrus.workers import Each, cores, threads
+
+log = logging.getLogger(__name__)
 
 Done = Callable[[ChipResult], None]
 """Told of a chip when it is finished, in any order."""
@@ -67,6 +71,8 @@ class Job:
         """Reduce the chip."""
         if not self.ramps:
             return ChipResult(self.chip, error="no ramps")
+        if not _kernels_are_there():
+            log.log(NOTICE, "compiling the numerical kernels, once on this machine: about a minute")
         # From here on its products are not those of the record, until that is written anew.
         write_text(self.products.in_making(self.chip), _signature())
         settle([self.products.root])
@@ -159,6 +165,12 @@ class Job:
             page=home(result.page),
             extras=[root / path.relative_to(root.absolute()) for path in result.extras],
         )
+
+
+def _kernels_are_there() -> bool:
+    """Whether an earlier run left its compiled kernels where this one finds them."""
+    folder = lanczos_rows.stats.cache_path if hasattr(lanczos_rows, "stats") else None
+    return folder is None or any(Path(folder).glob("resample.lanczos_rows-*.nbi"))
 
 
 def _absolute(text: str) -> str:

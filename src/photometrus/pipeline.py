@@ -20,15 +20,17 @@ from astropy.table import Table
 from photometrus import __version__, astromatic, distortion_store
 from photometrus import config as configuration
 from photometrus.arrivals import Material, Request, arriving, check, chosen, joined
+from photometrus.cards import Loss, card
+from photometrus.chip.agreement import central
 from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, ServiceError
 from photometrus.flats import Flats, store_folder
-from photometrus.frame import NOTICE, Progress, no_progress
+from photometrus.frame import NOTICE, FrameInfo, Progress, no_progress
 from photometrus.instrument import CHIPS, CHIPS_FIELD_RADIUS_DEG, night_of
-from photometrus.io import fitsfile
+from photometrus.io import rampfile
 from photometrus.io.catalogs import default_cache, reference
 from photometrus.io.lock import locked
-from photometrus.io.whole import remove, settle, write_text
+from photometrus.io.whole import remove, settle, warn_of_links, write_text
 from photometrus.jobs import Job, Runner
 from photometrus.optics import FieldFit, combined
 from photometrus.origin import changed, shared_digest
@@ -36,7 +38,7 @@ from photometrus.products import Products, RampId
 from photometrus.resume import damage, recorded, recorded_chips
 from photometrus.selection import Choice
 from photometrus.space import check_room
-from photometrus.track import ChipResult, Verdict
+from photometrus.track import CHIP_COLUMNS, ChipResult, Verdict
 from photometrus.workers import load_meanwhile
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,10 @@ __all__ = [
     "reduce_folder",
     "reduce_observation",
 ]
+
+
+VOTERS = 9
+"""Ramps whose headers say when and where an observation was made: one of them may be wrong."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,22 @@ class Observation:
         return not self.missing and not any(
             chip.error or any(verdict.lost for verdict in chip.verdicts) for chip in self.chips
         )
+
+    @property
+    def losses(self) -> list[Loss]:
+        """What of it is not in the stacks."""
+        missing: list[Loss] = [(name, "not downloaded", why) for name, why in self.missing]
+        return missing + [loss for chip in self.chips for loss in chip.losses]
+
+    def __repr__(self) -> str:
+        return f"<Observation in {self.record.parent}: {self.chips}, {len(self.losses)} not in it>"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: what the command shows."""
+        root = self.record.parent
+        rows = [chip.row(root) for chip in self.chips]
+        notes = [*self.notes, *(f"C{one.chip}: {note}" for one in self.chips for note in one.notes)]
+        return card(str(root), CHIP_COLUMNS, rows, self.losses, notes)
 
 
 def reduce_observation(
@@ -107,6 +129,7 @@ def reduce_folder(
     restart : make them all again; wait : for another run in `parent`
     """
     check(band, config)
+    warn_of_links(parent)
     products = Products(parent, band)
     ramps = {chip: products.ramps_on_disk(chip) for chip in chips}
     if not any(ramps.values()):
@@ -121,22 +144,26 @@ def reduce_folder(
 
 
 def _night_of(products: Products, ramps: dict[int, list[RampId]]) -> date:
-    """The night (local noon to noon) in which the first readable ramp began."""
-    info = fitsfile.frame_info(*_first_header(products, ramps))
-    return night_of(info.begin_mjd)
+    """The night (local noon to noon) in which most readable ramps of a chip began."""
+    begins = sorted(info.begin_mjd for info in _infos(products, ramps))
+    return night_of(begins[(len(begins) - 1) // 2])
 
 
-def _first_header(products: Products, ramps: dict[int, list[RampId]]) -> tuple[Any, Path]:
-    """The header of the first ramp that can be read and understood, and its path."""
+def _infos(products: Products, ramps: dict[int, list[RampId]]) -> list[FrameInfo]:
+    """What the headers of some readable ramps say: of the first chip that has any."""
     for chip in sorted(ramps):
+        infos = []
         for ramp in ramps[chip]:
             path = products.ramp(ramp)
             try:
-                header, _ = fitsfile.open_ramp(path)
-                fitsfile.frame_info(header, path)
-            except FrameError:
+                header, _ = rampfile.open_ramp(path)
+                infos.append(rampfile.frame_info(header, path))
+            except (FrameError, MissingInput):
                 continue
-            return header, path
+            if len(infos) == VOTERS:
+                break
+        if infos:
+            return infos
     raise MissingInput(f"{products.root}: none of the ramps can be read")
 
 
@@ -254,6 +281,8 @@ def _reduce_parts(
             with one_at_a_time:
                 chips |= {} if part.restart else _standing(new, products)
                 jobs |= new
+            for chip in sorted(set(new) & set(chips)):
+                progress(f"C{chip} as before", 1, 1)
             todo = [job for chip, job in new.items() if chip not in chips]
             send(_knowing(todo, products, part.choice.ramps), progress, done)
     shared = shared_field(list(chips.values()), config)
@@ -368,8 +397,7 @@ def _ask_once(find: Any, products: Products, ramps: dict[int, list[RampId]]) -> 
     once, not once per chip.
     """
     try:
-        header, path = _first_header(products, ramps)
-        info = fitsfile.frame_info(header, path)
+        info = central(_infos(products, ramps))
         find((info.ra_deg, info.dec_deg))
     except ServiceError as error:
         return str(error)

@@ -69,6 +69,7 @@ def reduce_chip(
     made = {path: path.stat().st_size for path in dict.fromkeys(run.made) if path.is_file()}
     result = replace(result, made=made)
     result.numbers["seconds"] = round(time.monotonic() - started, 2)
+    progress(f"C{chip} {'failed' if result.error else 'finished'}", 1, 1)
     return result
 
 

@@ -1,6 +1,7 @@
 """One chip's reduction while it runs: what it was given, and what became known on the way."""
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -53,6 +54,7 @@ class Run:
         """`each` that reports how many items are done."""
 
         def wrapped(function: Callable, items: Iterable[Any]):
+            self.progress(f"C{self.chip} {step}", 0, total)
             for k, result in enumerate(self.each(function, items), start=1):
                 self.progress(f"C{self.chip} {step}", k, total)
                 yield result
@@ -73,7 +75,7 @@ class Run:
     def lose(self, frames: Iterable[tuple[str, Any]]) -> None:
         """Frames that go no further, and why."""
         for name, reason in frames:
-            text = str(reason).removeprefix(f"{name}: ")
+            text = re.sub(rf"^{name}(\.ramp\.fits)?: ", "", str(reason))
             log.warning("%s: %s", name, text)
             self.verdicts[name] = Verdict(name, used=False, reason=text, lost=True)
 
