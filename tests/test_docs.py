@@ -28,6 +28,7 @@ from photometrus.io.fitsfile import COPY_KEYWORDS, coadd_header
 from photometrus.lightcurve import COLUMNS as CURVE_COLUMNS
 from photometrus.photometry.files import STAR_COLUMNS
 from photometrus.products import (
+    JOURNAL,
     Products,
     RampId,
     StackProducts,
@@ -213,7 +214,7 @@ def test_every_product_is_told():
     paths += [getattr(products, name)([first, last]) for name in ("sky", "coadd", "coadd_wcs")]
     paths += [products.page([first, last]), products.stack_flags([first, last])]
     paths += [products.weight([first, last]), products.run_record, products.config]
-    paths += [products.html_report]
+    paths += [products.html_report, Path(JOURNAL)]
     paths += [products.exposure([first, last]), products.depth([first, last])]
     for part in ("inc005", "alt1"):
         paths += [products.coadd([first, last], part), products.weight([first, last], part)]
@@ -357,7 +358,8 @@ def test_commands_in_the_docs_are_right(line, tmp_path, monkeypatch):
     for name in names:  # files that an option wants
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text("ra,dec\n344.5,1.02\n")
-    words = shlex.split(line, comments=True)[1:]
+    alone = re.split(r" [>|] ", line)[0]  # where the shell sends it is the shell's
+    words = shlex.split(alone, comments=True)[1:]
     if words == ["-h"] or words == ["-version"]:
         return
     command, rest = parser.find_command(words)

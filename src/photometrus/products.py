@@ -15,6 +15,7 @@ The tree of one observation (one field, date and band), which users know by hear
     PARENT/stack/exptime.Open-J.<first>-<last>.C1.fits  depth....fits
     PARENT/stack/qa.Open-J.<first>-<last>.C1.png       the chip's page: how good it all is
     PARENT/ramp_fit_log_2024-06-06.dat  .clean.dat  run.json  config.toml  report.html
+    PARENT/photometrus.log                             all that was told, run after run
 
 What is measured on a stack stands beside it::
 
@@ -37,6 +38,7 @@ from pathlib import Path
 from photometrus.errors import UsageError
 from photometrus.instrument import filters_of
 
+JOURNAL = "photometrus.log"
 RAMP_NAME = re.compile(r"(?P<serial>\d{8})C(?P<chip>[1-4])(?=\.)")
 
 
@@ -233,10 +235,32 @@ class Products:
         """What the archive did not give."""
         return self.root / "failed_downloads_list.txt"
 
+    def in_making(self, chip: int) -> Path:
+        """Is there while the chip's products are being replaced."""
+        return self.root / f".making.C{chip}"
+
+    @property
+    def distortions(self) -> Path:
+        """What an unfinished observation sees of the store of distortions, and says itself."""
+        return self.root / f".distortions.{self.band}"
+
+    def of_frame(self, ramp: RampId) -> list[Path]:
+        """What ``-keep all`` leaves of a frame."""
+        return [
+            self.placed(ramp),
+            self.flat_fielded(ramp),
+            self.sky_subtracted(ramp),
+            self.sources(ramp),
+            self.head(ramp),
+            self.old_head(ramp),
+            self.flags(ramp),
+        ]
+
     def unfinished(self, chip: int | None = None) -> list[Path]:
         """What a reduction of the chip (None: of all) was writing when it was killed."""
         if chip is None:
-            return list(self.root.glob("*.part"))
+            programs = [*self.root.glob(".weights-*"), *self.root.glob("*/.photometrus-*")]
+            return [*self.root.glob("*.part"), *programs]
         folders = (self.astrom(chip), self.flattened(chip), self.subtracted(chip))
         found = [path for folder in folders for path in folder.rglob("*.part")]
         for folder in (self.root / "sky", self.root / "stack"):

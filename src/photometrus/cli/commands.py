@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from photometrus.cli.beginning import BEGINNING
 from photometrus.cli.command import Command, needed
 from photometrus.cli.options import (
     ARCHIVE,
@@ -31,6 +32,7 @@ from photometrus.cli.options import (
     PARALLEL,
     QUIET,
     RAMPNUM,
+    RESTART,
     ROTATOR,
     SCHEDULER,
     SIGMA,
@@ -38,6 +40,7 @@ from photometrus.cli.options import (
     TARGET,
     THREADS,
     VERBOSE,
+    WAIT,
     WORKERS,
     Option,
     angle,
@@ -76,7 +79,8 @@ PIPELINE = Command(
     "pipeline",
     "all of it: log, ramps, flats, sky, astrometry, one stack per chip",
     "Fetches the night log and the ramps of an observation and reduces each chip to a stack with\n"
-    "a weight map. What is on disk already is not fetched again.",
+    "a weight map. What is on disk already is not fetched again, and a chip that was made of the\n"
+    "same files with the same settings is not made again: stopped, it goes on where it was.",
     {
         "What": (PARENT, *needed(TARGET, DATE, BAND), CHIP),
         "Which frames": CHOOSING,
@@ -84,6 +88,8 @@ PIPELINE = Command(
         "How": (ROTATOR, NO_SHIFT, ASTROMNET, NO_FF, SIGMA, SKY_OVERRIDE, ENGINE),
         "Beside the stack": BESIDE,
         "Running": (
+            RESTART,
+            WAIT,
             PARALLEL,
             SCHEDULER,
             WORKERS,
@@ -139,6 +145,8 @@ STACK = Command(
         "How": (ROTATOR, NO_SHIFT, NET_REFINE, ASTROMNET, NO_FF, SIGMA, SKY_OVERRIDE, ENGINE),
         "Beside the stack": BESIDE,
         "Running": (
+            RESTART,
+            WAIT,
             PARALLEL,
             SCHEDULER,
             WORKERS,
@@ -174,6 +182,8 @@ NIGHT = Command(
         "How": (ROTATOR, NO_SHIFT, ASTROMNET, NO_FF, SIGMA, ENGINE),
         "Beside the stack": BESIDE,
         "Running": (
+            RESTART,
+            WAIT,
             PARALLEL,
             SCHEDULER,
             WORKERS,
@@ -485,24 +495,12 @@ WARM = Command(
     {"General": (VERBOSE, QUIET, HELP)},
     "photometrus warm",
 )
-SETTINGS = Command(
-    "config",
-    "the settings, all with their values",
-    "Shows every setting as TOML: the defaults, or what FILE makes of them. Keep what you change\n"
-    "and give it with -config; options on the command line go before it.",
-    {
-        "What": (Option("out", "write it there instead", "FILE", path),),
-        "General": COMMON,
-    },
-    "photometrus config -out prime.toml",
-)
-
 COMMANDS = {
     command.name: command
     for command in (
         PIPELINE, PHOTOMETRY, FULL, LIGHTCURVE, NIGHT, STACK, GETDATA, LOG, GENFLAT, AUTOFLAT,
         FLATFIELD, GENSKY, SKYSUB, STACK_FRAMES, ANGLE, SHIFT, ASTROMATIC, NET, REPORT, SIMULATE,
-        WARM, SETTINGS,
+        WARM, *BEGINNING,
     )
 }  # fmt: skip
 GROUPS = {"process": "steps on pixels", "astrom": "steps of astrometry"}
@@ -522,5 +520,5 @@ def overview() -> Iterator[tuple[str, str]]:
             if first not in seen:
                 yield first, f"{GROUPS[first]}: {', '.join(members(first))}"
             seen.add(first)
-        else:
+        elif name == first:
             yield name, command.summary

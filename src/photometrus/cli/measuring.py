@@ -1,11 +1,15 @@
 """What the commands that measure stacks do: values in, one call of a recipe, tables out."""
 
 import math
+import re
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from photometrus.cli.board import MEASURING
 from photometrus.cli.command import DONE, FAILED, LOSSES
 from photometrus.cli.order import Order
 from photometrus.cli.run import reduced
@@ -14,6 +18,7 @@ from photometrus.errors import MissingInput, PhotometrusError, UsageError
 
 if TYPE_CHECKING:
     from photometrus.config import Config
+    from photometrus.frame import Progress
     from photometrus.photometry.request import Photometry
     from photometrus.sighting import Target
 
@@ -57,6 +62,7 @@ def full(order: Order) -> int:
 def lightcurve(order: Order) -> int:
     """One position on all stacks below a folder."""
     from photometrus.io.results import write_table
+    from photometrus.io.whole import make_folder
     from photometrus.photometry.curve import curve_below
     from photometrus.plots.lightcurve import draw_light_curve
 
@@ -73,7 +79,7 @@ def lightcurve(order: Order) -> int:
             progress=progress,
         )
     out = order.get("out", root)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     path = out / f"lightcurve.{name}.ecsv"
     write_table(path, table)
     draw_light_curve(path.with_suffix(".png"), table, name)
@@ -131,29 +137,51 @@ def measured(order: Order, stacks: list[Path], config: "Config", band: str) -> i
         raise UsageError("-grb_only needs a target: -grb_ra and -grb_dec, or -grb_coordlist")
     results: list[Photometry] = []
     failed = False
-    for stack in stacks:
-        begun = time.monotonic()
-        try:
-            with (
-                order.screen.progress() as progress,
-                threads(config.run.threads or cores()) as each,
-            ):
+    rows = dict(zip(stacks, row_names(stacks), strict=True))
+    order.keep_journal(observation_of(stacks[0]))
+    with (
+        order.screen.progress(MEASURING, list(rows.values())) as progress,
+        threads(config.run.threads or cores()) as each,
+    ):
+        for stack, row in rows.items():
+            begun = time.monotonic()
+            try:
                 one = measure_stack(
-                    replace(request, stack=stack), config, each=each, progress=progress
-                )
-        except PhotometrusError as error:
-            if len(stacks) == 1:
-                raise
-            order.screen.warn(f"{stack.name}: {error}")
-            failed = True
-            continue
-        results.append(one)
-        order.screen.step(f"{stack.name}: {time.monotonic() - begun:.1f} s")
+                    replace(request, stack=stack), config, each=each,
+                    progress=partial(_of_row, row, progress),
+                )  # fmt: skip
+            except PhotometrusError as error:
+                if len(stacks) == 1:
+                    raise
+                progress(f"{row} failed", 1, 1)
+                order.screen.warn(f"{stack.name}: {error}")
+                failed = True
+                continue
+            results.append(one)
+            progress(f"{row} finished", 1, 1)
+            order.screen.step(f"{stack.name}: {time.monotonic() - begun:.1f} s")
     if not results:
         return FAILED
     show(order.screen, results, query=request.query_only)
     refused = any(one.refused for one in results)
     return LOSSES if failed or refused else DONE
+
+
+def row_names(stacks: Sequence[Path]) -> list[str]:
+    """What the rows of stacks are called while they are measured: by chip, where that will do."""
+    found = [re.search(r"\.(C[1-4])\.", path.name) for path in stacks]
+    chips = [match[1] for match in found if match]
+    return chips if len(set(chips)) == len(stacks) else [path.name for path in stacks]
+
+
+def observation_of(stack: Path) -> Path:
+    """The folder of the observation that a stack is of; its own, when it stands alone."""
+    folder = stack.absolute().parent
+    return folder.parent if folder.name == "stack" else folder
+
+
+def _of_row(row: str, progress: "Progress", step: str, done: int, of: int) -> None:
+    progress(f"{row} {step}", done, of)
 
 
 def targets_of(order: Order) -> "tuple[Target, ...]":

@@ -4,12 +4,13 @@ What a recipe needs is imported in the function that calls it: numba and astropy
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from photometrus import config as configuration
+from photometrus.cli.board import REDUCING
 from photometrus.cli.command import DONE, FAILED, LOSSES
 from photometrus.cli.order import Order
 from photometrus.cli.show import Screen, figure
@@ -65,13 +66,21 @@ def reduced(order: Order) -> tuple[int, "Observation"]:
         parent=order.get("parent", default_parent(target, night, band)),
         download=not order.get("no_download", False),
         command=order.text,
+        restart=order.get("restart", False),
+        wait=order.get("wait", False),
     )
     config = order.config()
+    order.keep_journal(request.parent)
     begun = time.monotonic()
-    with order.screen.progress() as progress:
+    with order.screen.progress(REDUCING, chip_rows(order.chips)) as progress:
         observation = reduce_observation(request, config, progress=progress)
     seconds = time.monotonic() - begun
     return show_observation(order.screen, request.parent, observation, seconds), observation
+
+
+def chip_rows(chips: Iterable[int]) -> list[str]:
+    """What the rows of chips are called while they are reduced."""
+    return [f"C{chip}" for chip in chips]
 
 
 def night(order: Order) -> int:
@@ -87,10 +96,14 @@ def night(order: Order) -> int:
         bands=order.get("band", ()),
         observer=order.get("observer", ""),
         command=order.text,
+        restart=order.get("restart", False),
+        wait=order.get("wait", False),
     )
+    config = order.config()
+    order.keep_journal(root)
     begun = time.monotonic()
-    with order.screen.progress() as progress:
-        report = reduce_night(request, order.config(), progress=progress)
+    with order.screen.progress(REDUCING, of_each_part=len(order.chips)) as progress:
+        report = reduce_night(request, config, progress=progress)
     show_night(order.screen, report, time.monotonic() - begun)
     if report.failed:
         return FAILED
@@ -139,10 +152,19 @@ def stack(order: Order) -> int:
     there = tuple(chip for chip in CHIPS if any(products.ramps(chip).glob("*.ramp.fits")))
     chips = order.get("chip", there or tuple(CHIPS))
     config = order.config()
+    if parent.is_dir():
+        order.keep_journal(parent)
     begun = time.monotonic()
-    with order.screen.progress() as progress:
+    with order.screen.progress(REDUCING, chip_rows(chips)) as progress:
         observation = reduce_folder(
-            parent, band, chips, config, command=order.text, progress=progress
+            parent,
+            band,
+            chips,
+            config,
+            command=order.text,
+            restart=order.get("restart", False),
+            wait=order.get("wait", False),
+            progress=progress,
         )
     return show_observation(order.screen, parent, observation, time.monotonic() - begun)
 
@@ -219,6 +241,7 @@ def getdata(order: Order) -> int:
     parent = order.get("parent", default_parent(target, night, band))
     where = (Products(parent, band), target, night, order.chips)
     overwrite = order.get("overwrite", False)
+    order.keep_journal(parent)
     return _step(
         order, partial(steps.get_data, *where, order.config(), overwrite=overwrite), parent
     )
@@ -364,6 +387,8 @@ def warm(order: Order) -> int:
 
 def config(order: Order) -> int:
     """The settings."""
+    from photometrus.io.whole import write_text
+
     text = configuration.dump(order.config())
     out = order.get("out")
     if out is None:
@@ -371,6 +396,19 @@ def config(order: Order) -> int:
         return DONE
     if out.exists():
         raise UsageError(f"-out {out}: is there already; give another name")
-    out.write_text(text, encoding="utf-8")
+    write_text(out, text)
     order.screen.line(f"{out}: change what you like, give it with -config {out}")
+    return DONE
+
+
+config_show = config
+
+
+def config_init(order: Order) -> int:
+    """A file of settings to begin with."""
+    out = order.get("out", Path("photometrus.toml"))
+    if out.exists():
+        raise UsageError(f"-out {out}: is there already; give another name")
+    out.write_text(configuration.commented(order.config()), encoding="utf-8")
+    order.screen.line(f"{out}: uncomment and change what you like, give it with -config {out}")
     return DONE

@@ -1,43 +1,39 @@
 """Catalogues on disk."""
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table
 
 from photometrus.errors import MissingInput, UsageError
 from photometrus.io.catalogs.columns import RA
+from photometrus.io.damage import reading
+from photometrus.io.fz import open_fits
 
 
 def read(path: Path) -> Table:
     """A catalogue file as a Table."""
     if not path.is_file():
-        raise MissingInput(f"{path}: no such catalogue file, and no survey of that name")
+        raise MissingInput(
+            f"{path}: no such catalogue file, and no survey of that name; give another"
+        )
     reader = READERS.get(path.suffixes[0].lower() if path.suffix == ".gz" else path.suffix.lower())
     if reader is None:
         raise UsageError(f"{path}: {path.suffix or 'no ending'}, expected {', '.join(READERS)}")
-    try:
-        with warnings.catch_warnings():
-            # Units and characters that a standard forbids harm nothing that is read here.
-            warnings.simplefilter("ignore", u.UnitsWarning)
-            warnings.filterwarnings("ignore", module="astropy.io.votable")
-            warnings.filterwarnings("ignore", module="astropy.io.fits")
-            return reader(path)
-    except (OSError, ValueError, TypeError, IndexError, KeyError) as error:
-        raise UsageError(f"{path}: not readable as a catalogue ({error})") from error
+    # Units and characters that a standard forbids harm nothing that is read here.
+    with reading(path, "a catalogue (FITS, ECSV, CSV or VOTable)", UsageError):
+        return reader(path)
 
 
 def read_fits(path: Path) -> Table:
     """The first table that has positions (in FITS_LDAC the second one), else the first."""
-    with fits.open(path) as hdus:
+    with open_fits(path) as hdus:
         tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
         if not tables:
             raise ValueError("no table in it")
-        lower = [{name.lower() for name in hdu.columns.names} for hdu in tables]
+        lower = [{str(name).lower() for name in hdu.columns.names} for hdu in tables]
         known = {alias.name.lower() for alias in RA}
         best = next((i for i, names in enumerate(lower) if names & known), 0)
         return Table.read(tables[best])
@@ -66,6 +62,9 @@ def _read_parquet(path: Path) -> Table:
 def _reader(name: str) -> Callable[[Path], Table]:
     return lambda path: Table.read(path, format=name)
 
+
+UNREADABLE = (fits.VerifyError, SyntaxError)
+"""What else says that a file is none: astropy's FITS, and its VOTable, reader."""
 
 READERS: dict[str, Callable[[Path], Table]] = {
     ".fits": read_fits,
