@@ -20,7 +20,7 @@ from photometrus.config import load
 from photometrus.io import external, ldac
 from photometrus.io.stackfile import stem
 from photometrus.pipeline import Request, reduce_folder, reduce_observation
-from photometrus.products import Products, RampId
+from photometrus.products import JOURNAL, Products, RampId
 from photometrus.simulate.night import SimulateConfig, simulate_night
 from servers import ssh_server, web_server
 
@@ -57,6 +57,10 @@ def pipeline(parent: Path, archive: str, night: Path, *more: str, environment=No
     )
 
 
+TELL_TIME = ("run.json", "config.toml", "report.html", JOURNAL)
+"""Products that tell when, and by which command, they were made."""
+
+
 def science(night: Path, n: int) -> list[RampId]:
     """The serials (on chip 1) of the target's ramps, from the truth."""
     exposures = json.loads((night / "truth" / "meta.json").read_text())["chips"]["1"]["exposures"]
@@ -68,6 +72,7 @@ def assert_tree(parent: Path, ramps: list[RampId], *, keep: str = "all", chips=C
     products = Products(parent, "J")
     wanted = {products.run_record, products.config, products.html_report}
     wanted |= {parent / "ramp_fit_log_2024-06-06.dat", parent / "ramp_fit_log_2024-06-06.clean.dat"}
+    wanted.add(parent / JOURNAL)
     for chip in chips:
         mine = [ramp.on_chip(chip) for ramp in ramps]
         wanted |= {products.sky(mine), products.coadd(mine), products.coadd_wcs(mine)}
@@ -289,7 +294,7 @@ def test_development_windows(shared_data, tmp_path):
 def test_small_tree_and_record(small_reduction, small_night, require_program):
     ramps = science(small_night, 5)
     assert_tree(small_reduction, ramps)
-    other = {".json", ".toml", ".dat", ".head", ".png", ".html"}
+    other = {".json", ".toml", ".dat", ".head", ".png", ".html", ".log"}
     files = [path for path in small_reduction.rglob("*") if path.suffix not in other]
     files = [path for path in files if path.is_file()]
     assert_fits(files, require_program("fitsverify"))
@@ -335,7 +340,7 @@ def test_parallel_gives_the_same_bits(small_night, small_reduction, tmp_path):
     serial = {p.relative_to(small_reduction): p for p in small_reduction.rglob("*") if p.is_file()}
     parallel = {p.relative_to(parent): p for p in parent.rglob("*") if p.is_file()}
     assert set(serial) == set(parallel)
-    for name in set(serial) - {Path("run.json"), Path("config.toml"), Path("report.html")}:
+    for name in set(serial) - {Path(name) for name in TELL_TIME}:
         assert serial[name].read_bytes() == parallel[name].read_bytes(), name
 
 

@@ -114,7 +114,7 @@ def other_nights(frames: Sequence[Frame]) -> Iterator[Doubt]:
         return
     usual = float(np.median(begins[main]))
     for night in nights:
-        if len(night) == 1:
+        if night is not main and len(night) == 1:
             (k,) = night
             days = begins[k] - usual
             when = "after" if days > 0 else "before"

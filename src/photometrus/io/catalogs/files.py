@@ -23,7 +23,7 @@ def read(path: Path) -> Table:
     if reader is None:
         raise UsageError(f"{path}: {path.suffix or 'no ending'}, expected {', '.join(READERS)}")
     # Units and characters that a standard forbids harm nothing that is read here.
-    with reading(path, "a catalogue (FITS, ECSV, CSV or VOTable)", UsageError):
+    with reading(path, "a catalogue", UsageError):
         return reader(path)
 
 
