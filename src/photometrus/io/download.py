@@ -17,7 +17,7 @@ from photometrus.io.archive import CHUNK_BYTES, N_TRIES, Archive, Place, fallbac
 from photometrus.io.arriving import Arriving
 from photometrus.io.fz import fault, unpack
 from photometrus.io.transport import AbsentError, BrokenError, Stream, Transport
-from photometrus.io.whole import write_bytes
+from photometrus.io.whole import flush, storing, write_bytes
 from photometrus.products import RampId
 
 log = logging.getLogger(__name__)
@@ -223,10 +223,12 @@ class _Job:
                         self._copy(transport, place.path, arriving, ramp, end)
                     return self._settle(ramp, place, arriving)
                 except BrokenError as error:
+                    if time.monotonic() > end:
+                        raise self._too_slow(arriving) from error
                     attempt = 1 if arriving.n_bytes > before else attempt + 1
                     came = f"{ramp}: {place.path}: {arriving.n_bytes} bytes"
                     log.info("%s, try %d of %d: %s", came, attempt, N_TRIES, error)
-                    if attempt == N_TRIES or time.monotonic() > end:
+                    if attempt == N_TRIES:
                         raise
                 if self.stop.wait(RETRY_WAIT_S * 2 ** (attempt - 1)):
                     raise CancelledError
@@ -246,6 +248,7 @@ class _Job:
                 "again next time", ramp, place.path, wrong,
             )  # fmt: skip
         with _writing(arriving.goal):
+            flush(arriving.part)
             arriving.part.replace(arriving.goal)
 
     def _copy(
@@ -256,6 +259,7 @@ class _Job:
         end : when it must be done, on the clock of time.monotonic
         """
         with (
+            _closed_at(end, transport),
             transport.open(path, arriving.n_bytes, arriving.mark) as stream,
             _writing(arriving.goal),
             arriving.open(stream.begin, stream.mark) as file,
@@ -276,8 +280,11 @@ class _Job:
             stream.transport.check_size(arriving.n_bytes)
             self._tell(DownloadEvent(ramp, "bytes", arriving.n_bytes, stream.size_bytes))
             if time.monotonic() > end:
-                limit = f"transfer.max_file_s = {self.limits.max_file_s:g} s"
-                raise BrokenError(f"too slow, {arriving.n_bytes} bytes in {limit}")
+                raise self._too_slow(arriving)
+
+    def _too_slow(self, arriving: Arriving) -> BrokenError:
+        limit = f"transfer.max_file_s = {self.limits.max_file_s:g} s"
+        return BrokenError(f"too slow, {arriving.n_bytes} bytes in {limit}")
 
     def _unpack(self, arriving: Arriving) -> None:
         """Unpacks what came. Raises AbsentError when it cannot be, PhotometrusError (disk)."""
@@ -358,12 +365,19 @@ class _Connections:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turns a failing disk into a PhotometrusError, which ends the whole download."""
+def _closed_at(end: float, transport: Transport) -> Iterator[None]:
+    """Closes the connection when the time is up (of time.monotonic): a read may wait for longer."""
+    watch = threading.Timer(max(0.0, end - time.monotonic()), transport.close)
+    watch.daemon = True
+    watch.start()
     try:
         yield
-    except OSError as error:
-        raise PhotometrusError(
-            f"{path}: cannot be written ({error.strerror or error}); free some space or choose "
-            "another -parent"
-        ) from error
+    finally:
+        watch.cancel()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turns a failing disk into a StorageError, which ends the whole download."""
+    with storing(path):
+        yield
