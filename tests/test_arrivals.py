@@ -53,6 +53,8 @@ def serial(night, tmp_path_factory) -> dict[str, bytes]:
         if is_ramp(path, 2) and len(waited) < 3:  # its FLATs come after them
             waited.append(until(lambda: list(parent.glob("stack/coadd.*.C1.fits.fz"))))
 
+    # The kernels are compiled first, which may take longer than a silent server is waited for.
+    assert main(words(night, parent.with_name("first"), str(night))) == 0
     with web_server(night) as server:
         server.before = hold
         assert main(words(night, parent, server.url)) == 0
