@@ -29,6 +29,7 @@ smartquotes = False  # words are copied from here
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
+suppress_warnings = ["myst.header"]  # commands.md: a second level is a command, and nothing else
 
 # Pages that are made of files beside docs/, and how links from here lead there.
 BESIDE = {"readme": "README.md", "changelog": "CHANGELOG.md"}

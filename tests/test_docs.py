@@ -327,6 +327,14 @@ def test_every_variable_of_the_environment_is_told():
     assert {name for name in told - real if "_VO_" not in name} == set()
 
 
+def test_every_page_is_on_the_map():
+    text = read("index.md")
+    trees = "\n".join(re.findall(r"^```{toctree}\n(.*?)^```", text, re.M | re.S))
+    pages = {path.stem for path in DOCS.glob("*.md")} - {"index"}
+    assert pages <= set(re.findall(r"^(?:.* <)?([\w-]+)>?$", trees, re.M))
+    assert pages <= set(re.findall(r"\]\(([\w-]+)\.md\)", text))
+
+
 def test_every_public_name_is_told():
     text = read("api.md")
     told = set(re.findall(r"^\.\. auto\w+:: (\w+)$", text, re.M))
