@@ -8,6 +8,8 @@ from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from photometrus.frame import NOTICE
+
 MAX_BYTES = 10_000_000
 N_OLDER = 3
 """photometrus.log.1 is the one before, .3 the oldest that is kept."""
@@ -68,6 +70,8 @@ class _Lines(logging.Formatter):
         return time.strftime(datefmt or "", time.gmtime(record.created))
 
     def format(self, record: logging.LogRecord) -> str:
+        if record.levelno == NOTICE:
+            record.levelname = "NOTICE"
         record.asctime = self.formatTime(record, self.datefmt)
         begin = self.formatMessage(record)
         where = record.name.removeprefix("photometrus").removeprefix(".")
