@@ -62,7 +62,9 @@ def main(arguments):
         for row in asked
         for hole in row["vulns"]
     ]
-    print(f"audit: {len(asked)} of {len(ours)} libraries were asked about, {len(holes)} known holes")
+    print(
+        f"audit: {len(asked)} of {len(ours)} libraries were asked about, {len(holes)} known holes"
+    )
     print("".join(f"  {hole}\n" for hole in holes), end="")
     return 1 if holes else 0
 
