@@ -18,7 +18,7 @@ from photometrus.frame import Coadd, Frame
 from photometrus.htmlreport.page import write_report
 from photometrus.io import catalogs, fitsfile, fz, ldac, nightlog, rampfile, stackfile
 from photometrus.products import Products
-from photometrus.resume import finished
+from photometrus.resume import recorded
 from photometrus.selection import SelectConfig, by_header
 from photometrus.simulate.config import SimulateConfig
 from photometrus.simulate.night import simulate_night
@@ -189,7 +189,7 @@ def read_stack(path: Path) -> None:
 
 def read_record(path: Path) -> None:
     """A run.json: what is unchanged, and the page."""
-    finished(Products(path.parent, "J"))
+    recorded(Products(path.parent, "J"))
     write_report(path.parent)
 
 

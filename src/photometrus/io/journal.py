@@ -8,6 +8,8 @@ from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from photometrus.frame import NOTICE
+
 MAX_BYTES = 10_000_000
 N_OLDER = 3
 """photometrus.log.1 is the one before, .3 the oldest that is kept."""
@@ -24,6 +26,7 @@ class Journal(RotatingFileHandler):
         self, path: Path, tidy: Callable[[str], str], complain: Callable[[str], None]
     ) -> None:
         super().__init__(path, maxBytes=MAX_BYTES, backupCount=N_OLDER, encoding="utf-8")
+        logging.addLevelName(NOTICE, "NOTICE")
         self.setLevel(logging.DEBUG)
         self.setFormatter(_Lines(tidy))
         self.complain = complain
