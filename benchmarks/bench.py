@@ -123,6 +123,8 @@ def plot(rows: list[dict], scaled: list[dict], path: Path) -> None:
         seconds.plot(x, [one["seconds"] for one in found], "o-")
         memory.plot(x, [one["peak_gb"] for one in found], "o-", color="C1")
         memory.set_xlabel(label)
+        for one in (seconds, memory):
+            one.set_xticks(x)
     axes[0, 0].set_ylabel("s")
     axes[1, 0].set_ylabel("peak memory, GB")
     for one in axes.flat:

@@ -177,6 +177,7 @@ def plot(found: list[Kernel], roof: float, path: str) -> None:
     for k, one in enumerate(found):
         axes.text(one.gb_per_s, k, f" {one.ns:.2f} ns", va="center", fontsize=8)
     axes.set_xscale("log")
+    axes.set_xlim(right=2 * max(roof, *(one.gb_per_s for one in found)))
     axes.set_xlabel("GB/s, one thread; beside the bar: per pixel and frame")
     axes.invert_yaxis()
     axes.legend(loc="lower right")

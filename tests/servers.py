@@ -157,12 +157,12 @@ pid {folder}/nginx.pid;
 error_log {folder}/error.log;
 events {{ worker_connections 64; }}
 http {{
-  log_format asked '$status $body_bytes_sent "$http_range" $request_uri';
+  log_format asked '$status $body_bytes_sent "$http_range" $request_uri "$http_authorization"';
   access_log {folder}/access.log asked;
   client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
   uwsgi_temp_path {folder}; scgi_temp_path {folder};
   server {{
-    listen {host}:{port};
+    listen {host}:{port}{ssl};
     root {root};
     {extra}
   }}
@@ -191,13 +191,31 @@ class Nginx:
 
 
 @contextmanager
-def nginx_server(folder: Path, root: Path, nginx: str, extra: str = "") -> Iterator[Nginx]:
-    """Runs the program `nginx` with its files in `folder`; `extra` goes into its server block."""
+def nginx_server(
+    folder: Path, root: Path, nginx: str, extra: str = "", *, ssl: bool = False
+) -> Iterator[Nginx]:
+    """Runs the program `nginx` with its files in `folder`; `extra` goes into its server block.
+
+    ssl : with a certificate that nobody has signed
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    if ssl:
+        names = ["-keyout", "key.pem", "-out", "cert.pem", "-subj", f"/CN={HOST}"]
+        make = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names]
+        openssl = shutil.which("openssl") or "/usr/bin/openssl"
+        subprocess.run([openssl, *make], cwd=folder, check=True, capture_output=True)
+        extra += f"ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;"
     server = Nginx(free_port(), folder)
     config = folder / "nginx.conf"
     config.write_text(
-        NGINX_CONFIG.format(folder=folder, host=HOST, port=server.port, root=root, extra=extra)
+        NGINX_CONFIG.format(
+            folder=folder,
+            host=HOST,
+            port=server.port,
+            root=root,
+            extra=extra,
+            ssl=" ssl" if ssl else "",
+        )
     )
     said = folder / "nginx.log"
     command = [nginx, "-e", str(said), "-p", str(folder), "-c", str(config)]
@@ -216,6 +234,7 @@ class Line:
 
     cut_at : the first connection that has brought so many bytes breaks off there, then the next
     stall_at : the same, but it falls silent
+    drip_at : the same, but what follows comes letter by letter, twenty in a second
     edit : changes what the server sends, piece by piece
     """
 
@@ -225,11 +244,13 @@ class Line:
         *,
         cut_at: Iterable[int] = (),
         stall_at: Iterable[int] = (),
+        drip_at: Iterable[int] = (),
         edit: Callable[[bytes], bytes] | None = None,
     ) -> None:
         self.to_port = port
         self.cut_at = list(cut_at)
         self.stall_at = list(stall_at)
+        self.drip_at = list(drip_at)
         self.edit = edit
         self.on_cut: Callable[[], None] | None = None
         self.n_bytes = 0
@@ -284,6 +305,11 @@ class Line:
                 if self.stall_at and n_bytes >= self.stall_at[0]:
                     self.stall_at.pop(0)
                     self.stop.wait()
+                if self.drip_at and n_bytes >= self.drip_at[0]:
+                    self.drip_at.pop(0)
+                    for letter in sent:
+                        client.sendall(bytes([letter]))
+                        self.stop.wait(0.05)
                 if self.cut_at and n_bytes >= self.cut_at[0]:
                     self.cut_at.pop(0)
                     if self.on_cut:

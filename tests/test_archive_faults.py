@@ -10,7 +10,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +117,23 @@ def test_somebody_listens_and_says_nothing(ask, quick, monkeypatch):
         tell("the SSH server says nothing", *ask(*logged(f"sftp://{HOST}:{port}/")))
 
 
+def test_somebody_listens_and_hangs_up():
+    """In a process of its own: nothing of what paramiko logs gets to the terminal."""
+    with socket.create_server((HOST, 0)) as rude:
+
+        def hang_up() -> None:
+            with suppress(OSError):
+                while True:
+                    rude.accept()[0].close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        port = rude.getsockname()[1]
+        said, code = run(*logged(f"sftp://{HOST}:{port}/"))
+        tell("the SSH server hangs up", said, code)
+        assert len(said.splitlines()) == 1
+        rude.shutdown(socket.SHUT_RDWR)
+
+
 def test_an_ssh_server_that_falls_silent_after_the_keys(ask, made, ssh, monkeypatch):
     # 1600 bytes: greeting and keys are through, the answers after the login are not
     monkeypatch.setattr(sftp, "GREETING_TIMEOUT_S", 1.0)
@@ -179,6 +199,32 @@ def test_a_web_server_that_wants_a_password(ask, made, tmp_path, require_program
         netrc.write_text(f"machine {HOST} login me password right\n")
         netrc.chmod(0o600)
         assert ask(*logged(server.url))[1] == 0
+
+
+def test_a_certificate_that_nobody_signed(ask, made, tmp_path, require_program):
+    program = require_program("nginx")
+    with nginx_server(tmp_path / "n", made, program, ssl=True) as server:
+        tell(
+            "a certificate that nobody has signed",
+            *ask(*logged(server.url.replace("http://", "https://"))),
+        )
+
+
+def test_a_password_is_not_taken_elsewhere(ask, made, tmp_path, require_program, monkeypatch):
+    """A redirect to another server goes there without it."""
+    program = require_program("nginx")
+    monkeypatch.setenv("PHOTOMETRUS_WEB_PASSWORD", "xyzzy-1")
+    with nginx_server(tmp_path / "there", made, program) as there:
+        away = f"return 302 {there.url}$request_uri;"
+        with nginx_server(tmp_path / "here", made, program, away) as here:
+            said, code = ask(*logged(here.url.replace("://", "://me@")))
+        asked = (there.folder / "access.log").read_text().splitlines()
+        first = (here.folder / "access.log").read_text().splitlines()
+    tell("a server that sends us on to another one", said, code)
+    assert len(first) > 1
+    assert all('"Basic ' in line for line in first)
+    assert len(asked) > 1
+    assert all(line.endswith('"-"') for line in asked)
 
 
 # The line breaks
@@ -268,6 +314,18 @@ def test_a_trickle(made, tmp_path, require_program, ask, quick):
     with nginx_server(tmp_path / "n", made, require_program("nginx"), slow) as server:
         said, code = ask(*wanted(server.url, tmp_path / "here", "-config", quick))
     tell("a transfer that trickles", said, code)
+
+
+def test_a_line_that_drips(made, ssh, tmp_path, ask, quick):
+    """No silence is long, but a piece of the file would take half an hour."""
+    put(made, REAL_TIME, LARGE)
+    quick.write_text("[transfer]\nmax_file_s = 1.5\n")
+    with Line(ssh.port, drip_at=[MIDDLE]) as line:
+        ssh.know(line.port)
+        begun = time.monotonic()
+        said, code = ask(*wanted(ssh.url(made, line.port), tmp_path / "here", "-config", quick))
+        assert time.monotonic() - begun < 30
+    tell("a transfer that drips", said, code)
 
 
 # What is not there, or is not what it says
@@ -545,6 +603,8 @@ def test_every_row_has_its_test():
         file, _, name = row.test.strip("`").partition("::")
         text = (here / file).read_text(encoding="utf-8")
         assert f"def {name}(" in text, row
+        if "import" in text and "faulttable" in text:  # the others hold their rows in another way
+            assert row.fault in text, row
         assert not row.says or row.says.count("`") % 2 == 0, row
     names = [row.fault for row in table()]
     assert len(names) == len(set(names))

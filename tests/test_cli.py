@@ -60,6 +60,7 @@ OPTIONS = {
     "config init": "config out",
     "doctor": "parent archive date flat_dir timeout json",
     "completion": "shell",
+    "warm": "",
     "man": "",
 }
 PIPELINE = ["pipeline", "-target", "field1111", "-date", "20240606", "-band", "J"]
@@ -114,6 +115,7 @@ def test_one_dash_or_two(name):
         "exclude": "01599152", "include": "all", "header_filter": "AIRMASS:<1.5",
         "scheduler": "tcp://a:8786", "t0": "2024-06-06T16:02:11", "magsys": "Vega",
         "filepath": __file__, "grb_coordlist": "[(1,2)]", "shell": "zsh",
+        "memory": "4GB",
     }  # fmt: skip
     command = COMMANDS[name]
     needed = [

@@ -161,6 +161,20 @@ def test_a_running_cluster_by_its_file_and_by_its_address(tmp_path):
             assert cluster.run([partial(square, 6)], nothing, nothing)[0][0] == 36
 
 
+def test_a_cluster_that_starts_workers_when_there_are_jobs():
+    """As dask-jobqueue's do, which ask a batch system for them."""
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=0, threads_per_worker=1, processes=False, protocol="tcp", host="127.0.0.1",
+        dashboard_address=None,
+    ) as elastic:  # fmt: skip
+        elastic.adapt(minimum=0, maximum=2, interval="100ms")
+        with connected(elastic.scheduler_address) as cluster:
+            assert not cluster.client.nthreads()
+            assert cluster.run([partial(square, 7)], nothing, nothing)[0][0] == 49
+
+
 def test_no_cluster_is_an_error_of_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(ServiceError, match="no such file"), connected(str(tmp_path / "no.json")):
         pass

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,14 @@ class Cluster:
 
     client : distributed.Client; n_workers : processes at once; n_threads : for each job
     slots : lets so many jobs go at once; a running cluster queues them itself
+    wait : until somebody is there who does them; ServiceError when nobody comes
     """
 
     client: Any = field(repr=False)
     n_workers: int
     n_threads: int
     slots: Any = field(default_factory=nullcontext, repr=False)
+    wait: Callable[[], None] = field(default=lambda: None, repr=False)
 
     def run(
         self,
@@ -69,6 +72,8 @@ class Cluster:
                 tasks = [_Task(job, self.n_threads, topic, level) for job in jobs]
                 numbers = {pool.submit(self._result, task, sent): k for k, task in enumerate(tasks)}
                 try:
+                    # Not before there are jobs: an adaptive cluster starts workers for them.
+                    self.wait()
                     for future in as_completed(numbers):
                         done(numbers[future], future.result())
                 finally:
@@ -169,7 +174,15 @@ def _running(stack: ExitStack, scheduler: str, n_threads: int) -> Cluster:
             f"-scheduler {scheduler}: no answer ({error}); start one with `dask scheduler`, or "
             "leave the option out"
         ) from error
-    if not client.nthreads():
+    _listen_for_losses(stack, client)
+    wait = partial(_wait_for_workers, client, scheduler, threading.Lock())
+    return Cluster(client, len(client.nthreads()), n_threads or 1, wait=wait)
+
+
+def _wait_for_workers(client: Any, scheduler: str, one_waits: Any) -> None:
+    with one_waits:
+        if client.nthreads():
+            return
         log.warning("%s has no workers yet: waiting for the first", scheduler)
         try:
             client.wait_for_workers(1, timeout=WAIT_FOR_WORKERS_S)
@@ -178,8 +191,6 @@ def _running(stack: ExitStack, scheduler: str, n_threads: int) -> Cluster:
                 f"-scheduler {scheduler}: no worker in {WAIT_FOR_WORKERS_S:.0f} s; start some with "
                 f"`dask worker {scheduler}`"
             ) from error
-    _listen_for_losses(stack, client)
-    return Cluster(client, len(client.nthreads()), n_threads or 1)
 
 
 def _local(stack: ExitStack, n_workers: int, n_threads: int, room: Room) -> Cluster:

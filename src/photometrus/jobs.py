@@ -70,6 +70,7 @@ class Job:
     def __call__(self, n_threads: int, progress: Progress) -> ChipResult:
         """Reduce the chip."""
         if not self.ramps:
+            progress(f"C{self.chip} failed", 1, 1)
             return ChipResult(self.chip, error="no ramps")
         if not _kernels_are_there():
             log.log(NOTICE, "compiling the numerical kernels, once on this machine: about a minute")

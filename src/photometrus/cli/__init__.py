@@ -1,5 +1,6 @@
 """The command line: words to values, values to ONE call of a recipe; the only room that prints."""
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -57,6 +58,7 @@ def _run(words: list[str], stopping: Stopping) -> int:
     from photometrus.cli.order import Order
     from photometrus.cli.show import Screen
 
+    _hush_libraries()
     screen = Screen(quiet="quiet" in given, verbose="verbose" in given)
     stopping.hush = screen.hush
     with screen.listening():
@@ -64,3 +66,10 @@ def _run(words: list[str], stopping: Stopping) -> int:
         code = getattr(room, command.runner)(Order(command, given, screen, retold(words)))
         screen.end(code)
         return code
+
+
+def _hush_libraries() -> None:
+    """Keep Python from printing, raw and with tracebacks, what libraries log of what we explain."""
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(logging.NullHandler())

@@ -42,7 +42,7 @@ MEASURING = (
 """A stack's photometry, in order."""
 ENDS = ("finished", "failed", "as before")
 """The last that is told of a row."""
-LEAST_FRACTION, LEAST_S = 0.03, 2.0
+LEAST_FRACTION, LEAST_S = 0.06, 2.0
 """Before so much is done, nobody knows what is left."""
 
 

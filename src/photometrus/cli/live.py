@@ -13,8 +13,8 @@ from photometrus.cli.board import Board, Cell, Row
 from photometrus.cli.words import clean, clock, rate
 
 REFRESH_HZ = 4
-MAX_SINGLE = 6
-"""Steps without a row that are shown, the newest."""
+MAX_SINGLE, MAX_DONE = 6, 3
+"""Steps without a row that are shown: those at work, the last that are done."""
 WITH_RATE = 12
 """Columns of the terminal that a rate behind the table needs."""
 UNICODE = {"": "·", "done": "✓", "failed": "✗", "as before": "=", "skipped": " "}
@@ -57,16 +57,17 @@ class View:
         return shown, ", ".join([*told, *([f"{waiting} more"] if waiting else [])])
 
     def _single(self, now: float, width: int) -> Iterator[RenderableType]:
-        """Steps that belong to no row: a bar while one goes on, all that are done in a line."""
+        """Steps that belong to no row: a bar while one goes on, those just done in a line."""
+        steps = list(self.board.single.items())
+        for name, cell in [one for one in steps if one[1].ended_s is None][:MAX_SINGLE]:
+            yield _bar_line(name, cell, now, width)
         done = []
-        for name, cell in list(self.board.single.items())[-MAX_SINGLE:]:
-            if cell.ended_s is None:
-                yield _bar_line(name, cell, now, width)
-            else:
+        for name, cell in steps:
+            if cell.ended_s is not None:
                 count = f" {cell.of}" if cell.of > 1 else ""
                 done.append(f"{clean(name)}{count} {clock(cell.ended_s - cell.step_s)}")
         if done:
-            yield Text(" · ".join(done), "dim", no_wrap=True, overflow="ellipsis")
+            yield Text(" · ".join(done[-MAX_DONE:]), "dim", no_wrap=True, overflow="ellipsis")
 
     def _table(self, rows: list[Row], now: float, width: int, marks: dict[str, str]) -> Table:
         columns = self.board.columns

@@ -258,10 +258,8 @@ def log(order: Order) -> int:
                "end (UTC)", "first ", "last ", "observer")  # fmt: skip
     names = ("target", "type", "band", "ramps", "repeats", "exposure", "start", "end", "first",
              "last", "observer")  # fmt: skip
-    cells = [
-        tuple(f"{row[name]:.2f}" if name == "exposure" else str(row[name]) for name in names)
-        for row in rows
-    ]
+    forms = {"exposure": ".2f", "first": "08d", "last": "08d"}  # serials as in files' names
+    cells = [tuple(format(row[name], forms.get(name, "")) for name in names) for row in rows]
     order.screen.table(f"night of {order['date'].isoformat()}", columns, cells)
     return DONE if len(rows) else FAILED
 

@@ -71,7 +71,7 @@ def compiled() -> Finding:
     if warm == 0:
         return Finding(
             "kernels", "warning", f"none is compiled yet: the first run takes longer ({where})",
-            "nothing: the first run does it",
+            "photometrus warm compiles them now; else the first run does",
         )  # fmt: skip
     return Finding("kernels", "ok", f"{warm} of {len(functions)} are compiled and kept in {where}")
 

@@ -223,10 +223,12 @@ class _Job:
                         self._copy(transport, place.path, arriving, ramp, end)
                     return self._settle(ramp, place, arriving)
                 except BrokenError as error:
+                    if time.monotonic() > end:
+                        raise self._too_slow(arriving) from error
                     attempt = 1 if arriving.n_bytes > before else attempt + 1
                     came = f"{ramp}: {place.path}: {arriving.n_bytes} bytes"
                     log.info("%s, try %d of %d: %s", came, attempt, N_TRIES, error)
-                    if attempt == N_TRIES or time.monotonic() > end:
+                    if attempt == N_TRIES:
                         raise
                 if self.stop.wait(RETRY_WAIT_S * 2 ** (attempt - 1)):
                     raise CancelledError
@@ -257,6 +259,7 @@ class _Job:
         end : when it must be done, on the clock of time.monotonic
         """
         with (
+            _closed_at(end, transport),
             transport.open(path, arriving.n_bytes, arriving.mark) as stream,
             _writing(arriving.goal),
             arriving.open(stream.begin, stream.mark) as file,
@@ -277,8 +280,11 @@ class _Job:
             stream.transport.check_size(arriving.n_bytes)
             self._tell(DownloadEvent(ramp, "bytes", arriving.n_bytes, stream.size_bytes))
             if time.monotonic() > end:
-                limit = f"transfer.max_file_s = {self.limits.max_file_s:g} s"
-                raise BrokenError(f"too slow, {arriving.n_bytes} bytes in {limit}")
+                raise self._too_slow(arriving)
+
+    def _too_slow(self, arriving: Arriving) -> BrokenError:
+        limit = f"transfer.max_file_s = {self.limits.max_file_s:g} s"
+        return BrokenError(f"too slow, {arriving.n_bytes} bytes in {limit}")
 
     def _unpack(self, arriving: Arriving) -> None:
         """Unpacks what came. Raises AbsentError when it cannot be, PhotometrusError (disk)."""
@@ -356,6 +362,18 @@ class _Connections:
             self._n_open -= 1
             self._changed.notify_all()
         transport.close()
+
+
+@contextmanager
+def _closed_at(end: float, transport: Transport) -> Iterator[None]:
+    """Closes the connection when the time is up (of time.monotonic): a read may wait for longer."""
+    watch = threading.Timer(max(0.0, end - time.monotonic()), transport.close)
+    watch.daemon = True
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.cancel()
 
 
 @contextmanager

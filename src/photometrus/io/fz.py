@@ -115,7 +115,8 @@ def open_fits(path: Path, *, memmap: bool = False) -> fits.HDUList:
 def _unit_bytes(file: BinaryIO) -> int | None:
     """Bytes of the header and data unit that begins here; None when its header has no end.
 
-    ValueError for more axes or columns than a FITS file can have: whoever counts to them hangs.
+    ValueError for more axes or columns than a FITS file can have, and for sizes below 0: whoever
+    counts to them, or goes back by them, hangs.
     """
     sizes = {b"BITPIX": 0, b"NAXIS": 0, b"PCOUNT": 0, b"GCOUNT": 1}
     for n_blocks in range(1, MAX_HEADER_BLOCKS + 1):
@@ -132,6 +133,8 @@ def _unit_bytes(file: BinaryIO) -> int | None:
                 sizes[key] = int(value) if value.removeprefix(b"-").isdigit() else 0
                 if key in COUNTED and sizes[key] > MOST:
                     raise ValueError(f"{key.decode()} {sizes[key]} in a header, at most {MOST}")
+                if sizes[key] < 0 and key != b"BITPIX":
+                    raise ValueError(f"{key.decode()} {sizes[key]} in a header, at least 0")
     return None
 
 
@@ -143,8 +146,6 @@ def _padded_data_bytes(sizes: dict[bytes, int]) -> int:
     elements = 1
     for axis in range(1, n_axes + 1):
         elements *= sizes.get(b"NAXIS%d" % axis, 0)
-    if min(elements, sizes[b"PCOUNT"], sizes[b"GCOUNT"]) < 0:
-        return 0
     used = abs(sizes[b"BITPIX"]) // 8 * sizes[b"GCOUNT"] * (sizes[b"PCOUNT"] + elements)
     return max(0, -(-used // BLOCK_BYTES) * BLOCK_BYTES)
 

@@ -80,9 +80,9 @@ def connect_web(address: Address, limits: TransferConfig | None = None) -> WebTr
     """A web server that answers. Raises ServiceError when it does not, or wants a password."""
     limits = limits or TransferConfig()
     options: dict[str, Any] = {
-        # sock_read, not total: a ramp may take minutes, a silence may not
+        # A ramp may take minutes, a silence may not; total: for heads that come letter by letter
         "timeout": aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=limits.silence_s
+            total=2 * limits.max_file_s, sock_connect=CONNECT_TIMEOUT_S, sock_read=limits.silence_s
         ),
         "headers": {"Accept-Encoding": "identity", **_authorization(address)},
         "trust_env": True,
