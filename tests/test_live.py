@@ -292,7 +292,7 @@ def test_quiet_is_quiet(night, tmp_path):
 
 # ---------------------------------------------------------------- the log file
 
-LINE = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARNING|ERROR|CRITICAL) *")
+LINE = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|NOTICE|WARNING|ERROR|CRITICAL) *")
 
 
 def test_the_log_file_has_it_all(piped):
