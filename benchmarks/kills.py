@@ -33,6 +33,7 @@ from astropy.table import Table
 from photometrus.cli import main
 from photometrus.instrument import CHIPS, DEFAULT_ROTATOR_DEG
 from photometrus.io.fz import fault
+from photometrus.products import JOURNAL
 from photometrus.wcs import pointing_wcs
 
 STYLES = (("-keep", "final", "-no_plots"), ("-keep", "all"))
@@ -132,7 +133,7 @@ def products(root: Path) -> dict[str, Path]:
     return {
         str(path.relative_to(root)): path
         for path in root.rglob("*")
-        if path.is_file() and path.name != ".lock"
+        if path.is_file() and path.name not in (".lock", JOURNAL)
     }
 
 

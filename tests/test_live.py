@@ -292,9 +292,8 @@ def test_quiet_is_quiet(night, tmp_path):
 
 # ---------------------------------------------------------------- the log file
 
-LINE = re.compile(
-    r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|NOTICE|WARNING|ERROR|CRITICAL) *"
-)
+LEVELS = "DEBUG|INFO|NOTICE|WARNING|ERROR|CRITICAL"
+LINE = re.compile(rf"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{3}}Z ({LEVELS}) *")
 
 
 def test_the_log_file_has_it_all(piped):

@@ -42,10 +42,10 @@ NO_MATTER = {
     "select": ("ramps", "exclude"),
 }
 """Settings with another value of which the same is made of the same files."""
-NOT_OURS = ("chip", "photometry", "detection", "psf", "psf_photometry", "hidden", "psf_widths",
-            "growth", "apertures", "noise", "zeropoint", "completeness", "counterparts", "doubts",
-            "target", "lightcurve")  # fmt: skip
-"""Sections that say how a stack is measured, and not how it is made."""
+NOT_OURS = ("chip", "transfer", "photometry", "detection", "psf", "psf_photometry", "hidden",
+            "psf_widths", "growth", "apertures", "noise", "zeropoint", "completeness",
+            "counterparts", "doubts", "target", "lightcurve")  # fmt: skip
+"""Sections that say how files come or how a stack is measured, and not how it is made."""
 FILES = {"catalog": "catalogue", "sky_override": "sky", "astrometry_net_cfg": "configuration"}
 """Settings of the input that may be files: it is their content that matters."""
 

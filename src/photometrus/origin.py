@@ -14,7 +14,19 @@ from photometrus.optics import FieldFit
 
 LIBRARIES = ("numpy", "scipy", "numba", "astropy")
 """Those whose version may change the bits of a product."""
-NOT_CODE = ("cli", "htmlreport", "simulate", "photometry", "night", "demo", "report", "lightcurve")
+NOT_CODE = (
+    "api",
+    "doctor",
+    "warming",
+    "cli",
+    "htmlreport",
+    "simulate",
+    "photometry",
+    "night",
+    "demo",
+    "report",
+    "lightcurve",
+)
 """Rooms whose code changes no product of a chip."""
 MAX_REASONS = 3
 LESS = {

@@ -27,7 +27,7 @@ def recorded(products: Products) -> dict[int, ChipResult]:
     for name, entry in recorded_chips(products).items():
         try:
             result = _read(int(name.removeprefix("C")), entry, products.root)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             continue  # of an older version
         if not result.error:
             found[result.chip] = result
@@ -65,9 +65,17 @@ def _read(chip: int, entry: dict[str, Any], root: Path) -> ChipResult:
         error=entry["error"],
         extras=[root / text for text in entry["extras"]],
         field_fit=None if fit is None else _field_fit(fit),
-        made_from=Origin(**entry["made_from"]),
+        made_from=_origin(entry["made_from"]),
         made={root / text: n_bytes for text, n_bytes in entry["made"].items()},
     )
+
+
+def _origin(entry: dict[str, Any]) -> Origin:
+    origin = Origin(**entry)
+    for part in (origin.versions, origin.settings, *origin.inputs.values()):
+        if not isinstance(part, dict):
+            raise TypeError
+    return origin
 
 
 def _verdict(entry: dict[str, Any]) -> Verdict:

@@ -25,6 +25,7 @@ def reduce_observation(
     archive: PathLike | None = None,
     catalog: PathLike | None = None,
     download: bool = True,
+    restart: bool = False,
     config: Config | PathLike | None = None,
     settings: Settings | None = None,
     progress: Tell = True,
@@ -50,6 +51,8 @@ def reduce_observation(
         Reference stars: a file, the name of a survey, or ``"none"``; 2MASS without it.
     download : bool
         False: the ramps are in `parent` already.
+    restart : bool
+        True: chips are made again that were made of the same files with the same settings.
     config : Config, str or Path, optional
         Settings, or a TOML file of them.
     settings : dict, optional
@@ -82,6 +85,7 @@ def reduce_observation(
         chips=values.chips_of(chips),
         parent=values.path_of(parent or default_parent(target, when, name)),
         download=download,
+        restart=restart,
         command="photometrus.reduce_observation",
     )
     settled = values.configured(
@@ -99,6 +103,7 @@ def reduce_folder(
     catalog: PathLike | None = None,
     config: Config | PathLike | None = None,
     settings: Settings | None = None,
+    restart: bool = False,
     progress: Tell = True,
 ) -> Observation:
     """Reduce ramps that are on disk: ``photometrus stack``.
@@ -111,7 +116,7 @@ def reduce_folder(
         Z, Y, J or H.
     chips : int, list of int or str, optional
         Without it those that have ramps there.
-    catalog, config, settings, progress
+    catalog, config, settings, restart, progress
         As in `reduce_observation`.
 
     Returns
@@ -132,7 +137,9 @@ def reduce_folder(
     settled = values.configured(config, settings, {"input.catalog": catalog})
     command = "photometrus.reduce_folder"
     with shown(progress) as tell:
-        return pipeline.reduce_folder(root, name, wanted, settled, command=command, progress=tell)
+        return pipeline.reduce_folder(
+            root, name, wanted, settled, command=command, restart=restart, progress=tell
+        )
 
 
 def reduce_chip(

@@ -26,6 +26,7 @@ class Journal(RotatingFileHandler):
         self, path: Path, tidy: Callable[[str], str], complain: Callable[[str], None]
     ) -> None:
         super().__init__(path, maxBytes=MAX_BYTES, backupCount=N_OLDER, encoding="utf-8")
+        logging.addLevelName(NOTICE, "NOTICE")
         self.setLevel(logging.DEBUG)
         self.setFormatter(_Lines(tidy))
         self.complain = complain

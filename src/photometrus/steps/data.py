@@ -16,6 +16,7 @@ from photometrus.frame import Progress, no_progress
 from photometrus.io import rampfile
 from photometrus.io.archive import Archive, fetch_log, open_archive
 from photometrus.io.download import counted, download, write_failed
+from photometrus.io.lock import locked
 from photometrus.io.nightlog import raw_frames, read_log, repair_name, select, summarise
 from photometrus.io.whole import warn_of_links
 from photometrus.products import Products, RampId, flat_name, log_name, parse_ramp
@@ -59,7 +60,10 @@ def get_data(
 ) -> StepResult:
     """The night log and the ramps (or raw frames) of a target; what is missing is listed."""
     warn_of_links(products.root)
-    with open_archive(config.input.archive or None, config.transfer) as archive:
+    with (
+        locked(products.root),
+        open_archive(config.input.archive or None, config.transfer) as archive,
+    ):
         table = read_log(fetch_log(archive, night, products.root))
         on_first = select(table, target, products.band)
         ramps = {chip: [ramp.on_chip(chip) for ramp in on_first] for chip in chips}
