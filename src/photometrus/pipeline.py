@@ -256,7 +256,7 @@ def reduce_material(
     chips = _unchanged(jobs, products) if material.resume else {}
     fresh: set[int] = set()
 
-    def record() -> Observation:
+    def record(state: str = "running") -> Observation:
         results = [_with_left_out(chips[chip], choice) for chip in sorted(chips)]
         observation = Observation(
             results,
@@ -265,7 +265,7 @@ def reduce_material(
             choice.notes,
             tuple(sorted(set(chips) - fresh)),
         )
-        _write_record(observation, products, material.night, material.command, started)
+        _write_record(observation, material, started, state)
         return observation
 
     def done(result: ChipResult) -> None:
@@ -284,6 +284,7 @@ def reduce_material(
         chips[result.chip] = replace(result, field_fit=first.field_fit, made_from=job.made_from())
         record()
 
+    record()
     with nullcontext(run) if run is not None else Runner(config.run) as runner:
         todo = [job for chip, job in jobs.items() if chip not in chips]
         todo = _knowing(todo, products, choice.ramps)
@@ -296,7 +297,7 @@ def reduce_material(
         }
         todo = [job for chip, job in stiff.items() if chips[chip].made_from != job.made_from()]
         runner(_knowing(todo, products, choice.ramps), progress, again)
-    observation = record()
+    observation = record("done")
     if config.run.pages:
         try_report(products.root)
     else:
@@ -403,17 +404,20 @@ def _is_weak(chip: ChipResult, config: Config) -> bool:
 
 
 def _write_record(
-    observation: Observation, products: Products, night: date, command: str, started: datetime
+    observation: Observation, material: Material, started: datetime, state: str
 ) -> None:
+    products = material.products
     record = {
         "photometrus": __version__,
         "python": platform.python_version(),
         "libraries": _libraries(),
-        "command": command,
+        "command": material.command,
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "night": night.isoformat(),
+        "night": material.night.isoformat(),
         "band": products.band,
+        "state": state,
+        "chips_asked": sorted(material.choice.ramps),
         "missing": [{"frame": name, "reason": reason} for name, reason in observation.missing],
         "notes": observation.notes,
         "chips": recorded_chips(products)

@@ -78,7 +78,7 @@ def photometry(coadd: Path) -> Photometry:
         if (picture := figure(path))
     ]
     reports = _newest_last(coadd, "*_Report_*.json")
-    targets = [found for path in reports if (found := _target(path)) and found.stack == name]
+    targets = [found for path in reports if (found := _target(path, name))]
     return Photometry(catalogs, targets, figures)
 
 
@@ -116,16 +116,17 @@ def _sources(path: Path) -> Measured | None:
     return Measured(path, table) if "ALPHA_J2000" in table.colnames else None
 
 
-def _target(path: Path) -> TargetReport | None:
+def _target(path: Path, stack: str) -> TargetReport | None:
+    """What a report says, if it is of this stack."""
     try:
         numbers = json.loads(path.read_text(encoding="utf-8"))
         text = path.with_suffix(".txt").read_text(encoding="utf-8", errors="replace")
     except (OSError, ValueError):
         return None
-    if not isinstance(numbers, dict):
+    if not isinstance(numbers, dict) or numbers.get("stack") != stack:
         return None
     chart = path.with_name(path.name.replace("_Report_", "_Chart_")).with_suffix(".png")
-    return TargetReport(str(numbers.get("stack")), numbers, text, figure(chart))
+    return TargetReport(stack, numbers, text, figure(chart))
 
 
 def _numbers(table: Table, name: str) -> Any:
