@@ -219,6 +219,11 @@ class Products:
         return self.root / "run.json"
 
     @property
+    def journal(self) -> Path:
+        """All that was told, run after run."""
+        return self.root / "photometrus.log"
+
+    @property
     def html_report(self) -> Path:
         """The page of the observation, for a browser."""
         return self.root / "report.html"

@@ -198,16 +198,35 @@ class Observation:
 
 
 def observation(root: Path) -> Observation:
-    """The observation in a folder.
+    """The observation in a folder, with its pictures.
 
     Raises MissingInput (no run.json in it) and UsageError (a run.json that is none).
+    """
+    found = outline(root)
+    shown = [one if one.waiting else _chip(root, one.number, one.record) for one in found.chips]
+    name = next((chip.target for chip in shown if chip.target), "") or found.name
+    path, config = Products(root, "").config, ""
+    if path.is_file():
+        config = without_passwords(path.read_text(encoding="utf-8", errors="replace"))
+    curves = [
+        (f"Light curve of {path.stem.removeprefix('lightcurve.')}", picture)
+        for path in sorted(root.glob("lightcurve.*.png"))
+        if (picture := figure(path))
+    ]
+    return Observation(found.record, config, name, shown, curves)
+
+
+def outline(root: Path) -> Observation:
+    """The same as its record alone tells it: no settings, no pictures, no photometry.
+
+    Raises as `observation`.
     """
     path = root / "run.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         chips = {int(name[1:]): dict(said) for name, said in record["chips"].items()}
         asked = [int(chip) for chip in record.get("chips_asked") or []]
-        products = Products(root, str(record["band"]))
+        str(record["band"])
     except FileNotFoundError:
         raise MissingInput(
             f"{root}: no run.json in it; give the folder of an observation, -parent of the pipeline"
@@ -216,22 +235,14 @@ def observation(root: Path) -> Observation:
         raise UsageError(
             f"{path}: not the record of an observation ({error}); reduce it again"
         ) from error
-    shown = [_chip(root, number, chips[number]) for number in sorted(chips)]
+    shown = [
+        Chip(number, said, coadd=str(said["coadd"]) if _inside(root, said.get("coadd")) else "")
+        for number, said in sorted(chips.items())
+    ]
     if record.get("state") == "running":
         shown += [Chip(number, {}, waiting=True) for number in asked if number not in chips]
-        shown.sort(key=lambda chip: chip.number)
-    target = next((chip.target for chip in shown if chip.target), "")
-    target = target or name_of(record, root)
-    config = ""
-    if products.config.is_file():
-        text = products.config.read_text(encoding="utf-8", errors="replace")
-        config = without_passwords(text)
-    curves = [
-        (f"Light curve of {path.stem.removeprefix('lightcurve.')}", picture)
-        for path in sorted(root.glob("lightcurve.*.png"))
-        if (picture := figure(path))
-    ]
-    return Observation(record, config, target, shown, curves)
+    shown.sort(key=lambda chip: chip.number)
+    return Observation(record, "", name_of(record, root), shown)
 
 
 def name_of(record: dict[str, Any], root: Path) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ from photometrus.io.stackfile import stem
 
 MARKS = 600
 """Of a kind on one preview: the brightest."""
+
+
+HEAD = 50_000
+"""Characters at the begin of a catalogue that hold its metadata, and more."""
+DEPTH = re.compile(r"^# .*limit_5sigma: ([0-9.]{1,20})", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,16 @@ def photometry(coadd: Path) -> Photometry:
     reports = _newest_last(coadd, "*_Report_*.json")
     targets = [found for path in reports if (found := _target(path, name))]
     return Photometry(catalogs, targets, figures)
+
+
+def depth_of(coadd: Path) -> float:
+    """5 sigma of a stack's latest catalogue, mag, from the head of its file; NaN without."""
+    for path in reversed(_newest_last(coadd, f"{stem(coadd)}.*.ecsv")):
+        with path.open(encoding="utf-8", errors="replace") as file:
+            found = DEPTH.search(file.read(HEAD))
+        if found:
+            return float(found[1])
+    return math.nan
 
 
 def marks(measured: Photometry, sky: Sky) -> dict[str, list[tuple[float, float, str]]]:
