@@ -20,7 +20,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -137,6 +137,7 @@ class WebServer:
     password : ``user:password`` that it wants
     cut_off : path -> how many times to send only half of the file
     refuse : path -> how many times to answer 503
+    before : called with a path before it is answered, and may take its time
     requests : the paths it was asked for
     """
 
@@ -145,6 +146,7 @@ class WebServer:
     password: str = ""
     cut_off: Counter[str] = field(default_factory=Counter)
     refuse: Counter[str] = field(default_factory=Counter)
+    before: Callable[[str], object] | None = None
     requests: list[str] = field(default_factory=list)
 
 
@@ -155,6 +157,8 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.state.requests.append(self.path)
+        if self.state.before is not None:
+            self.state.before(self.path)
         wanted = base64.b64encode(self.state.password.encode()).decode()
         if wanted and self.headers.get("Authorization") != f"Basic {wanted}":
             self.send_error(HTTPStatus.UNAUTHORIZED)

@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from photometrus.frame import Bad, Marks
+from photometrus.kernels.artifacts import Expectation, subtract_expected
 from photometrus.stages.artifacts import (
     ArtifactsConfig,
     Compared,
@@ -153,16 +154,20 @@ def through(angle_deg, middle=(560.0, 470.0), reach=2000.0):
 def compared(data, hide=None, bad=None):
     """A frame of which the others say that nothing is there."""
     nothing = np.zeros(data.shape, np.uint8)
-    zeros = np.zeros(data.shape, np.float32)
+    ny, nx = data.shape
+    # A stack of the same size, one pixel of which is one of the frame's; it reaches a bit further.
+    zeros = np.zeros((ny + 4, nx + 4), np.float32)
+    x, y = np.meshgrid(np.arange(0, nx + 32, 32.0), np.arange(0, ny + 32, 32.0))
+    seen = Expectation(zeros, zeros, x + 1, y + 1, 32, np.float32(1))
     return Compared(
-        data.astype(np.float32), nothing.copy() if bad is None else bad, zeros, zeros,
+        data.astype(np.float32), nothing.copy() if bad is None else bad, seen,
         nothing if hide is None else hide, NOISE, 10.0,
     )  # fmt: skip
 
 
 def marked(frame):
     """The pixels flagged as trail, and what was found."""
-    with untouched(frame.data):
+    with untouched(frame.left):
         found = find_artifacts(frame, NO_CORES)
     return (frame.bad & Bad.TRAIL) != 0, found
 
@@ -325,14 +330,16 @@ def test_cosmic_rays_are_found_and_stars_are_not(factors):
     seen = missed = 0
     invented = 0
     for layer, image, hit, star in zip(layers, images, hits, stars, strict=True):
-        expected, spread = shallow.seen_by(layer.wcs, WINDOW, layer.flux_factor)
+        seen_of_others = shallow.seen_by(layer.wcs, WINDOW, layer.flux_factor)
+        left = image.copy()
+        subtract_expected(left, seen_of_others)
         hide = mask.seen_by(layer.wcs, WINDOW)(0, WINDOW[0])
         bad = np.zeros(WINDOW, np.uint8)
-        frame = Compared(image, bad, expected, spread, hide, NOISE, 10.0, FLOOR)
-        with untouched(image, expected, spread, hide):
+        frame = Compared(left, bad, seen_of_others, hide, NOISE, 10.0, FLOOR)
+        with untouched(left, hide, *seen_of_others[:4]):
             find_artifacts(frame, NO_CORES)
         cosmic = (bad & Bad.COSMIC) != 0
-        inside = np.isfinite(expected)
+        inside = np.isfinite(left)
         empty = inside & (star < 0.05 * NOISE)
         seen += (hit & empty).sum()
         missed += (hit & empty & ~cosmic).sum()
@@ -353,7 +360,8 @@ def test_faint_sources_of_one_frame_only_are_flagged_in_their_frame_only():
     layers, images, hits, _ = dithered(81, 0.0)
     shallow = shallow_stack(layers, CoaddConfig())
     for k in (1, 3):
-        expected, _ = shallow.seen_by(layers[k].wcs, WINDOW, 1.0)
+        expected = np.zeros(WINDOW, np.float32)
+        subtract_expected(expected, shallow.seen_by(layers[k].wcs, WINDOW, 1.0))
         # Rays up to 200 sigma in six frames, 2.5 pixels of 160000 each and 120 a frame: had they
         # all stayed, a stack pixel in fifty would hold 200 * 5 / 24 ADU and more.
         seen = np.isfinite(expected)
@@ -371,7 +379,7 @@ def test_with_one_frame_cosmic_rays_are_told_by_their_sharpness():
         bad = np.zeros(shape, np.uint8)
         bad[7, 9] = Bad.DEAD
         nothing = np.zeros(shape, np.uint8)
-        frame = Compared(image, bad, None, None, nothing, NOISE, 10.0)
+        frame = Compared(image, bad, None, nothing, NOISE, 10.0)
         with untouched(image):
             find_artifacts(frame, NO_CORES)
         cosmic = (bad & Bad.COSMIC) != 0

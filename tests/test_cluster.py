@@ -176,11 +176,51 @@ def test_a_bug_is_not_hidden_and_nothing_else_is_waited_for(local):
     assert time.monotonic() - begun < SLOW_S
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers import by themselves")
+def test_workers_are_copies_of_a_process_that_has_imported_what_they_need(local):
+    assert set(local.client.run(has_imported, "photometrus.chip.recipe").values()) == {True}
+
+
+def has_imported(name):
+    return name in sys.modules
+
+
+STARTING = """
+import sys
+from photometrus.cluster import connected
+if __name__ == "__main__":
+    try:
+        with connected(n_workers=2):
+            print("started", flush=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+def test_interrupted_while_it_starts_it_leaves_nothing_and_says_nothing(tmp_path):
+    script = tmp_path / "starting.py"
+    script.write_text(STARTING)
+    with subprocess.Popen(
+        [sys.executable, str(script)], start_new_session=True, stderr=subprocess.PIPE, text=True
+    ) as process:
+        # Its first processes are there; the workers are not.
+        wait_until(lambda: len(psutil.Process(process.pid).children()) >= 2)
+        children = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        words = process.communicate(timeout=60)[1]
+    assert words == ""
+    assert process.returncode == 130
+    _, left = psutil.wait_procs(children, timeout=20)
+    assert not left
+
+
 def test_leaving_it_ends_its_processes_and_threads():
     before = set(psutil.Process().children(recursive=True))
     threads = threading.active_count()
     with connected(n_workers=1) as cluster:
         cluster.run([partial(square, 2)], nothing, nothing)
     left = set(psutil.Process().children(recursive=True)) - before
-    assert not {p for p in left if "resource_tracker" not in " ".join(p.cmdline())}
+    # One of which the next cluster's workers are copied, and its helper, end with this process.
+    waiting = ("resource_tracker", "forkserver")
+    assert not {p for p in left if not any(name in " ".join(p.cmdline()) for name in waiting)}
     assert threading.active_count() <= threads + 4  # Dask keeps a few threads for the next one

@@ -29,16 +29,17 @@ def stack():
     return data, x, y
 
 
-def test_depth_and_photometry_do_not_change(stack, tmp_path):
+@pytest.mark.parametrize("noise", [NOISE, np.nan])
+def test_depth_and_photometry_do_not_change(stack, tmp_path, noise):
     data, x, y = stack
     level = Config().coadd.quantize_level
-    write_compressed(tmp_path / "c.fits.fz", data, fits.Header(), level)
+    write_compressed(tmp_path / "c.fits.fz", data, fits.Header(), level, noise)
     back = fits.getdata(tmp_path / "c.fits.fz").astype(np.float32)
     # Pixels that no frame saw stay exactly 0.
     assert (back[data == 0] == 0).all()
     # A step of noise / level, dithered, adds the variance of a uniform error: 1 / (12 level**2),
-    # 0.03 % of the noise's at 16. The level refers to the library's own estimate of a tile's
-    # noise, good to a few percent, and the differences' variance is known to 0.2 %.
+    # 0.03 % of the noise's at 16. The level refers to the noise given, or to the library's own
+    # estimate of a tile's, good to a few percent; the differences' variance is known to 0.2 %.
     added = np.var(back[3:, 20:].astype(float) - data[3:, 20:]) / NOISE**2
     assert added == pytest.approx(1 / (12 * level**2), rel=0.15)
     # Fluxes in 3 pixels radius: the 28 pixels' errors add to sqrt(28 / 12) / level of the noise

@@ -17,7 +17,7 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["cli"],
     ["night"],
     ["pipeline", "steps", "simulate"],
-    ["jobs"],
+    ["arrivals", "jobs"],
     ["chip", "photometry", "serve"],
     ["astromatic", "distortion_store", "flats", "htmlreport", "ladder", "netrefine", "plots"],
     ["photometry_evidence"],
@@ -27,11 +27,11 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["stages", "io"],
     ["adjustment", "distortion", "sighting"],
     ["calibration", "cluster", "optics", "reference", "selection"],
-    ["epsf", "psfstars", "starfit", "substacks"],
+    ["epsf", "localcluster", "psfstars", "starfit", "substacks"],
     ["sourcetable"],
     ["frame", "groups", "pointspread", "wcs", "workers", "zerofit"],
     ["products"],
-    ["kernels", "instrument", "systems"],
+    ["kernels", "instrument", "memory", "systems"],
     ["errors"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -15,6 +15,7 @@ import pytest
 from astropy.table import Table
 
 from nights import fields, many_fields
+from photometrus.arrivals import Material
 from photometrus.cli import main
 from photometrus.config import Config, load
 from photometrus.distortion_store import MAX_ENTRIES, Entry, _entries, _write, give_back, lend
@@ -22,7 +23,7 @@ from photometrus.errors import MissingInput, UsageError
 from photometrus.io.nightlog import parse_log
 from photometrus.jobs import Job
 from photometrus.night import NightRequest, parts_of
-from photometrus.pipeline import Material, _jobs
+from photometrus.pipeline import _jobs
 from photometrus.products import Products, RampId
 from photometrus.resume import finished
 from photometrus.selection import Choice

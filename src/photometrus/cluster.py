@@ -5,7 +5,6 @@ pixels. A worker that is lost costs its job another try.
 """
 
 import logging
-import signal
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -17,9 +16,10 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from photometrus import __version__
+from photometrus import __version__, localcluster
 from photometrus.errors import PhotometrusError, ServiceError
 from photometrus.frame import Progress
+from photometrus.memory import Room, machine_bytes
 from photometrus.workers import cores
 
 log = logging.getLogger(__name__)
@@ -29,8 +29,6 @@ N_TRIES = 3
 WAIT_FOR_WORKERS_S = 1800.0
 """A batch system may take a while to start the first."""
 CONNECT_S = 20.0
-WORKER_MIN_BYTES = 2_000_000_000
-"""What one chip at full size needs, with a margin: a local cluster has no more workers than fit."""
 
 Job = Callable[[int, Progress], Any]
 """What to do: given the threads it may use, and whom to tell how far it is."""
@@ -128,7 +126,12 @@ class _Sent:
 
 @contextmanager
 def connected(
-    scheduler: str = "", n_workers: int = 0, n_threads: int = 0, *, at_most: int = 0
+    scheduler: str = "",
+    n_workers: int = 0,
+    n_threads: int = 0,
+    *,
+    at_most: int = 0,
+    room: Room | None = None,
 ) -> Iterator[Cluster]:
     """A running cluster, or one on this machine for as long as it is needed.
 
@@ -137,15 +140,19 @@ def connected(
     n_workers : processes of the local one; 0 as many as there are cores and memory for
     n_threads : for each job; 0: local workers share the cores, on a running cluster it is 1
     at_most : jobs there will be, when that is known: more local workers would be idle
+    room : memory for all local workers together, for each one of a running cluster; None: the
+        machine's, whatever a job needs
 
-    Raises ServiceError when there is no scheduler, or it has no worker for half an hour.
+    Raises UsageError when a job does not fit into its room,
+    ServiceError when there is no scheduler, or it has no worker for half an hour.
     """
     with ExitStack() as stack:
         if scheduler:
             yield _running(stack, scheduler, n_threads)
         else:
-            wanted = n_workers or _workers_that_fit()
-            yield _local(stack, min(wanted, at_most or wanted), n_threads)
+            room = room or Room(machine_bytes())
+            wanted = n_workers or room.jobs(cores())
+            yield _local(stack, min(wanted, at_most or wanted), n_threads, room)
 
 
 def _running(stack: ExitStack, scheduler: str, n_threads: int) -> Cluster:
@@ -175,67 +182,12 @@ def _running(stack: ExitStack, scheduler: str, n_threads: int) -> Cluster:
     return Cluster(client, len(client.nthreads()), n_threads or 1)
 
 
-def _local(stack: ExitStack, n_workers: int, n_threads: int) -> Cluster:
-    import dask
-    from distributed import Client, LocalCluster, Security
-
-    stack.enter_context(dask.config.set(LOCAL_SETTINGS))
-    # Who else is on this machine must not run anything in our name: keys of this run's own.
-    security = Security.temporary()
-    cluster = stack.enter_context(
-        LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            protocol="tls",
-            security=security,
-            dashboard_address=None,
-            scheduler_kwargs={
-                "dashboard_address": "127.0.0.1:0",
-                "dashboard": False,
-                "allowed_failures": N_TRIES - 1,
-            },
-            silence_logs=logging.CRITICAL,
-            memory_limit=max(WORKER_MIN_BYTES, _memory_bytes() // n_workers),
-        )
-    )
-    client = stack.enter_context(Client(cluster, set_as_default=False))
-    client.register_worker_callbacks(setup=_leave_interrupts_to_us)
+def _local(stack: ExitStack, n_workers: int, n_threads: int, room: Room) -> Cluster:
+    each = room.threads(n_threads or max(1, cores() // n_workers), n_workers)
+    client = localcluster.started(stack, n_workers, N_TRIES, room.total_bytes // n_workers)
     _listen_for_losses(stack, client)
-    each = n_threads or max(1, cores() // n_workers)
     # One job per worker: one that only waits for its turn is not blamed for a worker's death.
     return Cluster(client, n_workers, each, threading.BoundedSemaphore(n_workers))
-
-
-def _leave_interrupts_to_us() -> None:
-    """On a local worker: Ctrl-C reaches all processes of a terminal, and one must act on it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-LOCAL_SETTINGS = {
-    "distributed.worker.multiprocessing-method": "spawn",
-    # In place of Dask's own, which also fixes a threshold of malloc: every large array would then
-    # be asked from the system anew, page by page.
-    "distributed.nanny.pre-spawn-environ": {
-        "OMP_NUM_THREADS": 1,
-        "MKL_NUM_THREADS": 1,
-        "OPENBLAS_NUM_THREADS": 1,
-    },
-    "distributed.worker.profile.enabled": False,
-    "distributed.scheduler.http.routes": [],
-    "distributed.worker.http.routes": [],
-}
-
-
-def _memory_bytes() -> int:
-    """What this process may use: of the machine, or of the container it is in."""
-    from distributed.system import MEMORY_LIMIT
-
-    return int(MEMORY_LIMIT)
-
-
-def _workers_that_fit() -> int:
-    return max(1, min(cores(), _memory_bytes() // WORKER_MIN_BYTES))
 
 
 # ---------------------------------------------------------------- what travels

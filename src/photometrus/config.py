@@ -59,7 +59,8 @@ class RunConfig:
     parallel: bool = False  # chips at once, in worker processes
     scheduler: str = ""  # of a running Dask cluster: tcp://host:8786, or its file; empty: our own
     workers: int = 0  # processes of our own cluster; 0 = as there are cores and memory
-    threads: int = 0  # per chip; 0 = as many as there are cores
+    threads: int = 0  # per chip; 0 = as there are cores and memory
+    memory: str = ""  # for all chips at once: "4GB", "50%"; empty: what the machine has
     timeout_s: float = 1800.0  # of an external program
 
 

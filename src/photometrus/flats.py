@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -18,7 +18,7 @@ from photometrus.frame import Frame
 from photometrus.instrument import BORDER_PIXELS
 from photometrus.io import fitsfile
 from photometrus.io.archive import Archive, fetch_log, nights_near
-from photometrus.io.download import download
+from photometrus.io.download import DownloadEvent, download
 from photometrus.io.nightlog import flats as flats_of_log
 from photometrus.io.nightlog import read_log
 from photometrus.products import FLAT_NAME, RampId, flat_name, log_name
@@ -165,28 +165,66 @@ def prepare(
 
     log_folder : where the night's log already is. Returns notes about what could not be had.
     """
-    store = Flats(store_folder(config.input.flat_dir), night)
-    wanted = [c for c in chips if store.nearest(band, c, config.flat.max_days_away) is None]
-    notes: list[str] = []
-    if not wanted:
-        return notes
-    source_night, ramps = _nearest_flats(archive, night, band, store.folder, log_folder)
-    if not ramps:
-        return [f"the archive has no FLAT ramps of {band} on {night} or the nights around it"]
-    for chip in wanted:
-        folder = store.folder / "ramps" / f"{source_night:%Y%m%d}" / f"C{chip}"
-        mine = [ramp.on_chip(chip) for ramp in ramps]
+    supply = FlatSupply(archive, night, band, config, log_folder)
+    notes = [note for chip in chips for note in supply.prepare(chip, each)]
+    return list(dict.fromkeys(notes))
+
+
+class FlatSupply:
+    """Flats for the chips of an observation, chip by chip: see `prepare`.
+
+    watch : told of every event of the downloads
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        night: date,
+        band: str,
+        config: Config,
+        log_folder: Path,
+        watch: Callable[[DownloadEvent], None] | None = None,
+    ) -> None:
+        self.archive = archive
+        self.night = night
+        self.band = band
+        self.config = config
+        self.log_folder = log_folder
+        self.watch = watch
+        self.store = Flats(store_folder(config.input.flat_dir), night)
+        self._source: tuple[date, list[RampId]] | None = None
+
+    def prepare(self, chip: int, each: Each = map) -> list[str]:
+        """Make the flat of a chip if the store lacks it; notes about what could not be had."""
+        if self.store.nearest(self.band, chip, self.config.flat.max_days_away) is not None:
+            return []
+        if self._source is None:
+            self._source = _nearest_flats(
+                self.archive, self.night, self.band, self.store.folder, self.log_folder
+            )
+        night, ramps = self._source
+        if not ramps:
+            where = f"{self.band} on {self.night} or the nights around it"
+            return [f"the archive has no FLAT ramps of {where}"]
+        return self._make(night, [ramp.on_chip(chip) for ramp in ramps], chip, each)
+
+    def _make(self, night: date, ramps: list[RampId], chip: int, each: Each) -> list[str]:
+        folder = self.store.folder / "ramps" / f"{night:%Y%m%d}" / f"C{chip}"
+        given = self.config.input
         got = download(
-            archive,
-            mine,
+            self.archive,
+            ramps,
             partial(_ramp_in, folder),
-            kind=config.input.ftype if config.input.ftype.startswith("ramp") else "ramp",
-            workers=config.input.downloads,
+            kind=given.ftype if given.ftype.startswith("ramp") else "ramp",
+            workers=given.downloads,
+            progress=self.watch,
         )
         here = sorted((*got.fetched, *got.present))
+        notes = []
         try:
-            out = store.folder / flat_name(band, source_night, chip)
-            make_master([_ramp_in(folder, ramp) for ramp in here], out, config.flat, each=each)
+            out = self.store.folder / flat_name(self.band, night, chip)
+            paths = [_ramp_in(folder, ramp) for ramp in here]
+            make_master(paths, out, self.config.flat, each=each)
             log.info("C%d: flat %s from %d FLAT ramps", chip, out.name, len(here))
         except TooFewFrames as error:
             notes.append(f"C{chip}: {error}")
@@ -197,7 +235,7 @@ def prepare(
             folder.rmdir()
             folder.parent.rmdir()
             folder.parent.parent.rmdir()
-    return notes
+        return notes
 
 
 def _ramp_in(folder: Path, ramp: RampId) -> Path:

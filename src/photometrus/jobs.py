@@ -17,6 +17,7 @@ from photometrus.errors import ServiceError
 from photometrus.flats import Flats
 from photometrus.frame import Progress
 from photometrus.io.whole import remove
+from photometrus.memory import FULL_PIXELS, Room, room
 from photometrus.optics import FieldFit
 from photometrus.products import Products, RampId
 from photometrus.track import ChipResult
@@ -25,8 +26,9 @@ from photometrus.workers import cores, threads
 Done = Callable[[ChipResult], None]
 """Told of a chip when it is finished, in any order."""
 
+PIXEL_BYTES = 4
 NO_MATTER = {
-    "run": ("parallel", "scheduler", "workers", "threads", "timeout_s"),
+    "run": ("parallel", "scheduler", "workers", "threads", "memory", "timeout_s"),
     "input": ("archive", "ftype", "flat_dir", "distortion_dir", "cache", "downloads"),
 }
 """Settings with another value of which the same is made of the same files."""
@@ -62,6 +64,13 @@ class Job:
                 each=each,
                 progress=progress,
             )
+
+    @property
+    def n_pixels(self) -> int:
+        """Pixels of a frame, from the size of the largest ramp."""
+        paths = [self.products.ramp(ramp) for ramp in self.ramps]
+        sizes = [path.stat().st_size // PIXEL_BYTES for path in paths if path.is_file()]
+        return min(max(sizes, default=FULL_PIXELS), FULL_PIXELS)
 
     def made_from(self) -> str:
         """What tells this job from one with other files, settings or version: 16 hex digits.
@@ -136,13 +145,13 @@ def _digest(thing: Any) -> str:
 class Runner:
     """Runs jobs one after the other, or on a cluster that it starts or joins when it needs it.
 
-    many : there will be more jobs than those of the first call
+    n_jobs : that there will be, in all calls; 0: many
     Use it in a `with`: at its end the cluster is left.
     """
 
-    def __init__(self, config: RunConfig, *, many: bool = False) -> None:
+    def __init__(self, config: RunConfig, n_jobs: int = 0) -> None:
         self.config = config
-        self.many = many
+        self.n_jobs = n_jobs
         self._cluster: Cluster | None = None
         self._stack = ExitStack()
         self._lock = threading.Lock()
@@ -162,11 +171,12 @@ class Runner:
         """What became of the chips, in order; bit for bit the same wherever they were reduced."""
         if not jobs:
             return []
-        if self.config.scheduler or (self.at_once and (self.many or len(jobs) > 1)):
+        if self.config.scheduler or (self.at_once and self.n_jobs != 1):
             return self._on_cluster(jobs, progress, done)
         results = []
         for job in jobs:
-            results.append(job(self.config.threads or cores(), progress))
+            n_threads = self._room([job]).threads(self.config.threads or cores())
+            results.append(job(n_threads, progress))
             done(results[-1])
         return results
 
@@ -180,20 +190,24 @@ class Runner:
         def told(number: int, result: ChipResult | ServiceError) -> None:
             done(result_of(number, result))
 
-        results = self._ready(len(jobs)).run([job.elsewhere() for job in jobs], progress, told)
+        results = self._ready(jobs).run([job.elsewhere() for job in jobs], progress, told)
         return [result_of(number, result) for number, result in enumerate(results)]
 
-    def _ready(self, n_jobs: int) -> Cluster:
+    def _room(self, jobs: Sequence[Job]) -> Room:
+        """The memory for jobs of this size."""
+        return room(self.config.memory, max(job.n_pixels for job in jobs))
+
+    def _ready(self, jobs: Sequence[Job]) -> Cluster:
         """The cluster; begun at the first call."""
         with self._lock:
             if self._cluster is None:
-                at_most = 0 if self.many else n_jobs
                 self._cluster = self._stack.enter_context(
                     connected(
                         self.config.scheduler,
                         self.config.workers,
                         self.config.threads,
-                        at_most=at_most,
+                        at_most=self.n_jobs,
+                        room=self._room(jobs),
                     )
                 )
             return self._cluster

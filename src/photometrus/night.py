@@ -13,6 +13,7 @@ import numpy as np
 from astropy.table import Table
 
 from photometrus import __version__, distortion_store
+from photometrus.arrivals import Material, Request, gather
 from photometrus.config import Config
 from photometrus.errors import MissingInput, PhotometrusError
 from photometrus.frame import Progress, no_progress
@@ -20,7 +21,7 @@ from photometrus.io.archive import fetch_log, open_archive
 from photometrus.io.nightlog import read_log, repair_name, select
 from photometrus.io.whole import whole, write_bytes
 from photometrus.jobs import Runner
-from photometrus.pipeline import Material, Observation, Request, gather, reduce_material
+from photometrus.pipeline import Observation, reduce_material
 from photometrus.products import RampId, clean_log_name, default_parent, log_name, night_name
 from photometrus.workers import cores
 
@@ -173,7 +174,7 @@ def _reduce_parts(
     with (
         ThreadPoolExecutor(1, "night-fetch") as fetching,
         ThreadPoolExecutor(_n_at_once(len(parts), request, config), "night") as reducing,
-        Runner(config.run, many=True) as run,
+        Runner(config.run) as run,
     ):
         try:
             for part in parts:

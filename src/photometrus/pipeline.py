@@ -4,11 +4,14 @@ import json
 import logging
 import math
 import platform
-from collections.abc import Sequence
-from contextlib import nullcontext
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +19,23 @@ from astropy.table import Table
 
 from photometrus import __version__, astromatic
 from photometrus import config as configuration
+from photometrus.arrivals import Material, Request, arriving, chosen, joined
 from photometrus.config import Config
-from photometrus.errors import FrameError, MissingInput, PhotometrusError, ServiceError, UsageError
-from photometrus.flats import Flats, prepare, store_folder
+from photometrus.errors import FrameError, MissingInput, PhotometrusError, ServiceError
+from photometrus.flats import Flats, store_folder
 from photometrus.frame import Progress, no_progress
-from photometrus.htmlreport.page import try_report
-from photometrus.instrument import CHIPS_FIELD_RADIUS_DEG, band_named, night_of
+from photometrus.instrument import CHIPS, CHIPS_FIELD_RADIUS_DEG, band_named, night_of
 from photometrus.io import fitsfile
-from photometrus.io.archive import fetch_log, open_archive
 from photometrus.io.catalogs import default_cache, reference
-from photometrus.io.download import Downloads, counted, download, write_failed
-from photometrus.io.nightlog import read_log, select
-from photometrus.io.whole import make_folder, whole
+from photometrus.io.whole import whole
 from photometrus.jobs import Job, Runner
 from photometrus.optics import FieldFit, combined
 from photometrus.products import Products, RampId
 from photometrus.resume import finished, recorded_chips
-from photometrus.selection import Choice, choose
+from photometrus.selection import Choice
 from photometrus.stackfiles import check_extras
 from photometrus.track import ChipResult, Verdict
-from photometrus.workers import cores, threads
+from photometrus.workers import load_meanwhile
 
 log = logging.getLogger(__name__)
 
@@ -47,37 +47,6 @@ __all__ = [
     "reduce_folder",
     "reduce_observation",
 ]
-
-
-@dataclass(frozen=True)
-class Request:
-    """An observation: one target, night and band, and where it goes."""
-
-    target: str
-    night: date
-    band: str
-    chips: tuple[int, ...]
-    parent: Path
-    download: bool = True
-    command: str = ""
-    ramps: tuple[RampId, ...] = ()
-    """Those of chip 1, when the night log in `parent` was read already."""
-    resume: bool = False
-    """Whether a chip that was made of the same files with the same settings stands."""
-
-
-@dataclass(frozen=True)
-class Material:
-    """What is on disk to make an observation of."""
-
-    products: Products
-    choice: Choice
-    night: date
-    missing: list[tuple[str, str]] = field(default_factory=list)
-    command: str = ""
-    resume: bool = False
-    distortions: str = ""
-    """The store of distortions to use, in place of the one of the settings."""
 
 
 @dataclass(frozen=True)
@@ -108,88 +77,12 @@ def reduce_observation(
 ) -> Observation:
     """Download an observation (unless told not to) and reduce every chip of it.
 
+    A chip is reduced as soon as its own ramps are there, while those of the next are downloaded.
     Raises PhotometrusError for what stops everything (no log, no such target, no archive); what
     stops a chip or a frame is in the result.
     """
-    return reduce_material(gather(request, config, progress), config, progress=progress)
-
-
-def gather(request: Request, config: Config, progress: Progress = no_progress) -> Material:
-    """The ramps and flats of an observation on disk, downloaded unless told not to.
-
-    Raises PhotometrusError for what stops everything.
-    """
-    band_named(request.band)
-    check_extras(config)
-    products = Products(request.parent, request.band)
-    make_folder(request.parent)
-    missing: list[tuple[str, str]] = []
-    if request.download:
-        choice, got = fetch(request, config, products, progress)
-        missing = [(str(ramp), reason) for ramp, reason in got.missing]
-        arrived = {*got.fetched, *got.present}
-        ramps = {
-            chip: sorted(ramp for ramp in arrived if ramp.chip == chip) for chip in request.chips
-        }
-        choice = replace(choice, ramps=ramps)
-    else:
-        ramps = {chip: products.ramps_on_disk(chip) for chip in request.chips}
-        if not any(ramps.values()):
-            raise MissingInput(f"{request.parent}: no ramps in C1 ... C4; leave out -no_download")
-        choice = _chosen(ramps, config)
-    return Material(products, choice, request.night, missing, request.command, request.resume)
-
-
-def _chosen(ramps: dict[int, list[RampId]], config: Config) -> Choice:
-    """What -rampnum and -exclude leave of the ramps of each chip."""
-    return choose(ramps, {chip: config.for_chip(chip).select for chip in ramps})
-
-
-def fetch(
-    request: Request, config: Config, products: Products, progress: Progress
-) -> tuple[Choice, Downloads]:
-    """The night log, the chosen ramps of all chips, and flats for those chips that have none.
-
-    Ramps that the user leaves out are not downloaded.
-    """
-    if config.input.ftype.startswith("raw"):
-        raise UsageError(
-            f"file type {config.input.ftype!r}: raw frames cannot be reduced; use ramp here, or "
-            "`photometrus getdata` to download them"
-        )
-    with open_archive(config.input.archive or None) as archive:
-        on_first: Sequence[RampId] = request.ramps
-        if not on_first:
-            path = fetch_log(archive, request.night, products.root)
-            on_first = select(read_log(path), request.target, request.band)
-        ramps = {chip: [ramp.on_chip(chip) for ramp in on_first] for chip in request.chips}
-        choice = _chosen(ramps, config)
-        wanted = [ramp for chip in request.chips for ramp in choice.ramps[chip]]
-        progress("download", 0, len(wanted))
-        got = download(
-            archive,
-            wanted,
-            products.ramp,
-            kind=config.input.ftype,
-            workers=config.input.downloads,
-            progress=counted(progress, len(wanted)),
-        )
-        write_failed(products.failed_downloads, got.missing)
-        notes = []
-        if config.run.flat_field:
-            progress("flats", 0, 1)
-            with threads(config.run.threads or cores()) as each:
-                notes = prepare(
-                    archive,
-                    request.night,
-                    request.band,
-                    request.chips,
-                    config,
-                    products.root,
-                    each=each,
-                )
-            progress("flats", 1, 1)
-    return replace(choice, notes=[*choice.notes, *notes]), got
+    with closing(arriving(request, config, progress)) as parts:
+        return reduce_parts(parts, config, asked=request.chips, progress=progress)
 
 
 def reduce_folder(
@@ -209,7 +102,7 @@ def reduce_folder(
     if not any(ramps.values()):
         folders = ", ".join(str(products.ramps(chip)) for chip in chips)
         raise MissingInput(f"no *.ramp.fits in {folders}; use `photometrus getdata` first")
-    choice = _chosen(ramps, config)
+    choice = chosen(ramps, config)
     material = Material(products, choice, _night_of(products, ramps), command=command)
     return reduce_material(material, config, progress=progress)
 
@@ -241,37 +134,57 @@ def reduce_material(
     run: Runner | None = None,
     progress: Progress = no_progress,
 ) -> Observation:
+    """Every chip of what is on disk: see `reduce_parts`."""
+    asked = sorted(material.choice.ramps)
+    return reduce_parts([material], config, asked=asked, run=run, progress=progress)
+
+
+def reduce_parts(
+    parts: Iterable[Material],
+    config: Config,
+    *,
+    asked: Sequence[int],
+    run: Runner | None = None,
+    progress: Progress = no_progress,
+) -> Observation:
     """Every chip, one after the other or at once; and the record, which grows with each chip.
 
+    parts : chips, as they arrive; asked : all that will
     run : where the chips are reduced; None: as the settings say
     """
     if config.run.engine == "astromatic":
         astromatic.check_programs()
     started = datetime.now(UTC)
-    products, choice = material.products, material.choice
+    coming = iter(parts)
+    material = next(coming)
+    products = material.products
     for path in products.unfinished():
         path.unlink(missing_ok=True)
     _write_text(products.config, configuration.dump(config))
-    jobs = _jobs(material, config)
-    chips = _unchanged(jobs, products) if material.resume else {}
+    if config.run.pages:
+        load_meanwhile("photometrus.htmlreport.page")
+    jobs: dict[int, Job] = {}
+    chips: dict[int, ChipResult] = {}
     fresh: set[int] = set()
+    one_at_a_time = threading.RLock()
 
     def record(state: str = "running") -> Observation:
-        results = [_with_left_out(chips[chip], choice) for chip in sorted(chips)]
+        results = [_with_left_out(chips[chip], material.choice) for chip in sorted(chips)]
         observation = Observation(
             results,
             products.run_record,
             material.missing,
-            choice.notes,
+            material.choice.notes,
             tuple(sorted(set(chips) - fresh)),
         )
-        _write_record(observation, material, started, state)
+        _write_record(observation, material, started, state, asked)
         return observation
 
     def done(result: ChipResult) -> None:
-        fresh.add(result.chip)
-        chips[result.chip] = replace(result, made_from=jobs[result.chip].made_from())
-        record()
+        with one_at_a_time:
+            fresh.add(result.chip)
+            chips[result.chip] = replace(result, made_from=jobs[result.chip].made_from())
+            record()
 
     def again(result: ChipResult) -> None:
         fresh.add(result.chip)
@@ -285,10 +198,16 @@ def reduce_material(
         record()
 
     record()
-    with nullcontext(run) if run is not None else Runner(config.run) as runner:
-        todo = [job for chip, job in jobs.items() if chip not in chips]
-        todo = _knowing(todo, products, choice.ramps)
-        runner(todo, progress, done)
+    with nullcontext(run) if run is not None else Runner(config.run, len(asked)) as runner:
+        with _sending(runner) as send:
+            for part in chain([material], coming):
+                material = part if part is material else joined([material, part])
+                new = _jobs(part, config)
+                jobs |= new
+                with one_at_a_time:
+                    chips |= _unchanged(new, products) if part.resume else {}
+                todo = [job for chip, job in new.items() if chip not in chips]
+                send(_knowing(todo, products, part.choice.ramps), progress, done)
         shared = shared_field(list(chips.values()), config)
         stiff = {
             chip: replace(jobs[chip], shared=shared)
@@ -296,13 +215,33 @@ def reduce_material(
             if shared is not None and _is_weak(result, config)
         }
         todo = [job for chip, job in stiff.items() if chips[chip].made_from != job.made_from()]
-        runner(_knowing(todo, products, choice.ramps), progress, again)
+        runner(_knowing(todo, products, material.choice.ramps), progress, again)
     observation = record("done")
     if config.run.pages:
+        # Not above: a page for a browser needs libraries that a reduction does not.
+        from photometrus.htmlreport.page import try_report
+
         try_report(products.root)
     else:
         products.html_report.unlink(missing_ok=True)  # it would tell of an earlier run
     return observation
+
+
+@contextmanager
+def _sending(runner: Runner) -> Iterator[Callable[..., object]]:
+    """Calls `runner`; when it has a cluster, in threads, which are waited for at the end."""
+    if not runner.at_once:
+        yield runner
+        return
+    pool = ThreadPoolExecutor(len(CHIPS), thread_name_prefix="part")
+    sent: list[Future[Any]] = []
+    try:
+        yield lambda *order: sent.append(pool.submit(runner, *order))
+        for one in sent:
+            one.result()
+    finally:
+        # Not waited for after an error: the cluster ends what still runs.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _jobs(material: Material, config: Config) -> dict[int, Job]:
@@ -404,7 +343,11 @@ def _is_weak(chip: ChipResult, config: Config) -> bool:
 
 
 def _write_record(
-    observation: Observation, material: Material, started: datetime, state: str
+    observation: Observation,
+    material: Material,
+    started: datetime,
+    state: str,
+    asked: Sequence[int],
 ) -> None:
     products = material.products
     record = {
@@ -417,7 +360,7 @@ def _write_record(
         "night": material.night.isoformat(),
         "band": products.band,
         "state": state,
-        "chips_asked": sorted(material.choice.ramps),
+        "chips_asked": sorted(asked),
         "missing": [{"frame": name, "reason": reason} for name, reason in observation.missing],
         "notes": observation.notes,
         "chips": recorded_chips(products)

@@ -8,7 +8,14 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from photometrus.wcs import crval, pixel_scale_arcsec, pixel_to_sky, sky_to_pixel, to_plane
+from photometrus.wcs import (
+    crval,
+    pixel_scale_arcsec,
+    pixel_to_sky,
+    sky_to_pixel,
+    to_plane,
+    unit_vectors,
+)
 
 
 def at_epoch(reference: Table, epoch_yr: float) -> Table:
@@ -56,6 +63,10 @@ def as_catalog(sources: Table, wcs: WCS) -> Table:
     )
 
 
+PAD_PIX = 40.0
+"""So far beyond the stars of a frame a catalogue's stars may lie."""
+
+
 def match_catalog(
     sources: Table, reference: Table, wcs: WCS, radius_arcsec: float, n_bright: int | None = None
 ) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -68,17 +79,18 @@ def match_catalog(
     empty = np.empty(0, np.int64)
     if x.size == 0:
         return empty, empty
-    rx, ry = sky_to_pixel(wcs, reference["ra_deg"], reference["dec_deg"])
-    pad = 40.0
-    inside = np.flatnonzero(
-        (rx > x.min() - pad) & (rx < x.max() + pad) & (ry > y.min() - pad) & (ry < y.max() + pad)
-    )
+    box = (x.min() - PAD_PIX, x.max() + PAD_PIX, y.min() - PAD_PIX, y.max() + PAD_PIX)
+    ra, dec = np.asarray(reference["ra_deg"]), np.asarray(reference["dec_deg"])
+    near = _near(ra, dec, wcs, box)
+    rx, ry = sky_to_pixel(wcs, ra[near], dec[near])
+    within = (rx > box[0]) & (rx < box[1]) & (ry > box[2]) & (ry < box[3])
+    inside, rx, ry = near[within], rx[within], ry[within]
     if n_bright is not None and inside.size > 1.5 * n_bright:
-        order = np.argsort(np.asarray(reference["mag"])[inside])
-        inside = inside[order[: int(1.5 * n_bright)]]
+        order = np.argsort(np.asarray(reference["mag"])[inside])[: int(1.5 * n_bright)]
+        inside, rx, ry = inside[order], rx[order], ry[order]
     if inside.size == 0:
         return empty, empty
-    points = np.stack([rx[inside], ry[inside]], axis=1)
+    points = np.stack([rx, ry], axis=1)
     stars = np.stack([x, y], axis=1)
     radius = radius_arcsec / pixel_scale_arcsec(wcs)
     distance, nearest = cKDTree(points).query(stars, distance_upper_bound=radius)
@@ -86,6 +98,29 @@ def match_catalog(
     _, back = cKDTree(stars).query(points[nearest[found]])
     mutual = back == found
     return found[mutual], inside[nearest[found[mutual]]]
+
+
+def _near(
+    ra: NDArray[Any], dec: NDArray[Any], wcs: WCS, box: tuple[float, float, float, float]
+) -> NDArray[Any]:
+    """Indices of positions (degrees) that may lie in a box of pixels: all that do, some more.
+
+    A catalogue covers all chips; most of it need not go through a distortion.
+    """
+    x, y = np.meshgrid(np.linspace(*box[:2], 3), np.linspace(*box[2:], 3))
+    edge_ra, edge_dec = pixel_to_sky(wcs, x.ravel(), y.ravel())
+    directions = unit_vectors(edge_ra, edge_dec)
+    cosine = float((directions @ directions[4]).min())
+    if not 0.5 < cosine <= 1:
+        return np.arange(ra.size)
+    # A tenth more: between the points of its edge a box may bulge.
+    reach = 1.1 * float(np.degrees(np.arccos(cosine)))
+    near = np.abs(dec - edge_dec[4]) <= reach
+    top = abs(edge_dec[4]) + reach
+    if top < 89:
+        away = np.abs((ra - edge_ra[4] + 180) % 360 - 180)
+        near &= away <= reach / np.cos(np.radians(top))
+    return np.flatnonzero(near)
 
 
 def position_errors(reference: Table, floor_arcsec: float) -> NDArray[Any]:

@@ -44,7 +44,7 @@ class StackFiles:
         path = self.products.coadd(self.ramps, self.part, compressed=compress)
         if compress:
             level = self.config.coadd.quantize_level
-            fitsfile.write_compressed(path, stack.data, header, level)
+            fitsfile.write_compressed(path, stack.data, header, level, _least_noise(stack))
         else:
             fitsfile.write_image(path, stack.data, header)
         # One stack, not two: what an earlier run left in the other form is stale.
@@ -118,6 +118,13 @@ def check_extras(config: Config) -> None:
             f"engine {config.run.engine}: -increm, -alt, -exptime_map and -depth_map need "
             "-engine native; leave one or the other out"
         )
+
+
+def _least_noise(stack: Coadd) -> float:
+    """Noise of a pixel where the stack is deepest, in its unit; NaN when it has no weight."""
+    some = stack.weight[::8, ::8]
+    deep = some[some > 0]
+    return float(1 / np.sqrt(np.percentile(deep, 98))) if deep.size else float("nan")
 
 
 def _header(stack: Coadd, frames: Sequence[Frame]) -> Header:

@@ -5,7 +5,7 @@ Pixels are 0-based here; FITS's 1 enters only in CRPIX. References: Calabretta &
 convention for PV (as SCAMP writes and SWarp reads it).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from astropy.wcs import WCS, Sip
 from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 
 from photometrus.instrument import BORDER_PIXELS, CHIP_CRPIX, CHIP_SIP_ORDER, CHIPS
+from photometrus.kernels.sip import add_sip, undo_sip
 
 Array = Any  # float64 array
 SIP_ORDER = 5
@@ -135,8 +136,8 @@ def tan_sip(
     wcs.wcs.crpix = crpix
     wcs.wcs.cd = cd
     wcs.wcs.radesys = "ICRS"
-    ap, bp = _inverse_sip(np.asarray(a), np.asarray(b))
-    wcs.sip = Sip(np.asarray(a, float), np.asarray(b, float), ap, bp, crpix)
+    # The way back is worked out where it is written down: `sky_to_pixel` iterates.
+    wcs.sip = Sip(np.asarray(a, float), np.asarray(b, float), None, None, crpix)
     wcs.wcs.set()
     return wcs
 
@@ -151,8 +152,7 @@ def _inverse_sip(a: Array, b: Array) -> tuple[Array, Array]:
     half = 2048.0
     grid = np.linspace(-1.05, 1.05, 25)
     u, v = (g.ravel() * half for g in np.meshgrid(grid, grid))
-    big_u = u + _polynomial(a, u, v)
-    big_v = v + _polynomial(b, u, v)
+    big_u, big_v = _by_sip(add_sip, a, b, u, v)
     powers = _powers(SIP_ORDER)
     design = np.stack([(big_u / half) ** i * (big_v / half) ** j for i, j in powers], axis=1)
     out = []
@@ -165,9 +165,13 @@ def _inverse_sip(a: Array, b: Array) -> tuple[Array, Array]:
     return out[0], out[1]
 
 
-def _polynomial(matrix: Array, u: Array, v: Array) -> Array:
-    """Sum of matrix[i, j] u**i v**j."""
-    return np.polynomial.polynomial.polyval2d(u, v, matrix)
+def _by_sip(kernel: Callable, a: Array, b: Array, u: Array, v: Array) -> tuple[Array, Array]:
+    """Pixel offsets through a kernel of `kernels.sip`, whatever their shape."""
+    shape = np.shape(u)
+    given = [np.ascontiguousarray(one, dtype=float).reshape(-1) for one in (u, v)]
+    out_u, out_v = np.empty(given[0].size), np.empty(given[0].size)
+    kernel(np.asarray(a, float), np.asarray(b, float), *given, out_u, out_v)
+    return out_u.reshape(shape), out_v.reshape(shape)
 
 
 def fit_tan_sip(
@@ -241,12 +245,7 @@ def sky_to_pixel(wcs: WCS, ra_deg: Array, dec_deg: Array) -> tuple[Array, Array]
     big_v = inverse[1, 0] * xi + inverse[1, 1] * eta
     u, v = big_u, big_v
     if wcs.sip is not None:
-        # Far outside the chip the polynomial means nothing: leave those points where TAN puts them.
-        far = ~((np.abs(big_u) < 8192) & (np.abs(big_v) < 8192))
-        for _ in range(12):
-            u, v = big_u - _polynomial(wcs.sip.a, u, v), big_v - _polynomial(wcs.sip.b, u, v)
-            u = np.where(far, big_u, np.clip(u, -1e4, 1e4))
-            v = np.where(far, big_v, np.clip(v, -1e4, 1e4))
+        u, v = _by_sip(undo_sip, wcs.sip.a, wcs.sip.b, big_u, big_v)
     return u + wcs.wcs.crpix[0] - 1, v + wcs.wcs.crpix[1] - 1
 
 
@@ -268,7 +267,7 @@ def _is_linear(wcs: WCS) -> bool:
     """Whether there is no polynomial of TPV, which wcslib hides behind the name of TAN."""
     u, v = 1000.0, 700.0
     plane = wcs.wcs.p2s([wcs.wcs.crpix + (u, v)], 1)["imgcrd"][0]
-    return bool(np.allclose(plane, wcs.pixel_scale_matrix @ (u, v), rtol=1e-10, atol=1e-13))
+    return bool(np.abs(plane - wcs.pixel_scale_matrix @ (u, v)).max() < 1e-10)
 
 
 def _foreign_pixels(wcs: WCS, ra_deg: Array, dec_deg: Array) -> tuple[Array, Array]:
@@ -317,11 +316,9 @@ def sip_cards(wcs: WCS, shape: tuple[int, int] | None = None) -> Header:
         header["IMAGEW"] = (shape[1], "[pixel] width")
         header["IMAGEH"] = (shape[0], "[pixel] height")
     if sip:
-        for name, matrix in (
-            ("A", wcs.sip.a),
-            ("B", wcs.sip.b),
-            ("AP", wcs.sip.ap),
-            ("BP", wcs.sip.bp),
+        inverse = _inverse_sip(wcs.sip.a, wcs.sip.b)
+        for name, matrix in zip(
+            ("A", "B", "AP", "BP"), (wcs.sip.a, wcs.sip.b, *inverse), strict=True
         ):
             order = matrix.shape[0] - 1
             header[f"{name}_ORDER"] = (order, "SIP")
@@ -358,8 +355,7 @@ def tpv_cards(wcs: WCS) -> Header:
     u, v = (g.ravel() * half for g in np.meshgrid(grid, grid))
     big_u, big_v = u, v
     if wcs.sip is not None:
-        big_u = u + _polynomial(wcs.sip.a, u, v)
-        big_v = v + _polynomial(wcs.sip.b, u, v)
+        big_u, big_v = _by_sip(add_sip, wcs.sip.a, wcs.sip.b, u, v)
     scale = half * np.sqrt(abs(np.linalg.det(cd)))
     x, y = cd @ np.stack([u, v]) / scale
     xi, eta = cd @ np.stack([big_u, big_v]) / scale

@@ -1,9 +1,11 @@
 """Do one thing to many items: here or in threads; keep what failed."""
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, TypeVar
 
 from photometrus.errors import FrameError
@@ -27,6 +29,11 @@ def threads(n: int) -> Iterator[Each]:
         return
     with ThreadPoolExecutor(n, thread_name_prefix="photometrus") as pool:
         yield pool.map
+
+
+def load_meanwhile(module: str) -> None:
+    """Import a module in a thread, while others read and calculate: it will be wanted later."""
+    threading.Thread(target=import_module, args=(module,), name=f"import {module}").start()
 
 
 def try_each(

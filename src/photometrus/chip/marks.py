@@ -6,6 +6,7 @@ import numpy as np
 
 from photometrus.chip.run import Run
 from photometrus.chip.skies import without_sky
+from photometrus.kernels.artifacts import subtract_expected
 from photometrus.stages import artifacts, masks
 from photometrus.track import Track
 
@@ -22,14 +23,13 @@ def mark_artifacts(run: Run, tracks: list[Track], shallow: masks.Shallow) -> lis
     def find(k: int) -> tuple[Track, artifacts.Found]:
         track, data, bad = without_sky(run, tracks[k])
         shape = track.pixels.shape
-        expected, spread = (
-            (None, None) if alone else shallow.seen_by(track.frame.wcs, shape, track.flux_factor)
-        )
+        seen = None if alone else shallow.seen_by(track.frame.wcs, shape, track.flux_factor)
+        if seen is not None:
+            subtract_expected(data, seen)
         frame = artifacts.Compared(
             data,
             bad,
-            expected,
-            spread,
+            seen,
             track.mask(0, shape[0]),
             track.noise,
             track.gain,

@@ -21,7 +21,7 @@ from photometrus.frame import Progress, no_progress
 from photometrus.optics import FieldFit
 from photometrus.products import Products, RampId
 from photometrus.track import ChipResult
-from photometrus.workers import Each
+from photometrus.workers import Each, load_meanwhile
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,8 @@ def reduce(run: Run) -> ChipResult:
     """Everything, in order: the page of verbs."""
     opened = frames.open_frames(run)
     tracks = frames.calibrate(run, opened, frames.choose_flat(run, opened))
+    if run.config.run.pages:
+        load_meanwhile("photometrus.plots.page")
     tracks = skies.first_sky(run, tracks)
     tracks = stars.find_stars(run, tracks)
     tracks, catalog = solution.solve(run, tracks)

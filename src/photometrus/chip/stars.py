@@ -51,7 +51,7 @@ def hide_stars(run: Run, tracks: list[Track]) -> tuple[list[Track], masks.StarMa
     run.progress(f"C{run.chip} star mask", 0, 1)
     layers = [track.layer() for track in run.used(tracks)]
     shallow = masks.shallow_stack(layers, run.config.coadd, each=run.each)
-    found = masks.find_stars(shallow, run.config.masks)
+    found = masks.find_stars(shallow, run.config.masks, each=run.each)
     run.measured["masked_fraction"] = found.fraction
     folder = run.scratch_folder("mask")
 

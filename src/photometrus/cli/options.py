@@ -4,11 +4,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from photometrus.errors import nearest
 from photometrus.instrument import CHIPS, DEFAULT_ROTATOR_DEG, band_named
+from photometrus.memory import read_size
 from photometrus.products import parse_date
 from photometrus.selection import ALL, read_conditions, read_ramps, read_slice
 
@@ -276,8 +278,12 @@ WORKERS = Option(
     "N", count, "run.workers", default="0",
 )  # fmt: skip
 THREADS = Option(
-    "threads", "threads per chip; 0: as many as there are cores",
+    "threads", "threads per chip; 0: as there are cores and memory",
     "N", count, "run.threads", default="0",
+)  # fmt: skip
+MEMORY = Option(
+    "memory", "not more than this: 4GB, 800MB, or 50% of what the machine has",
+    "SIZE", checked(partial(read_size, of=1)), "run.memory", default="what the machine has",
 )  # fmt: skip
 NO_SHIFT = Option(
     "no_shift", "believe the pointing, do not search for the field",

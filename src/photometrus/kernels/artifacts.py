@@ -1,5 +1,7 @@
 """What does not come from the sky: saturated cores, outliers against an expectation, lines."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numba import njit
 
@@ -135,55 +137,82 @@ def _is_inside(core, y, x):
     return left and right and up and down
 
 
-@njit(nogil=True, cache=True)
-def expected_rows(stack, ranges, map_x, map_y, step, row0, factor, out, spread):
-    """A stack as a frame should see it: bilinear; and how uncertain that is for want of detail.
+class Expectation(NamedTuple):
+    """What a stack says of a frame, at any of its pixels.
 
     stack : float32 (my, mx); ranges : float32 (my, mx), of its 3 x 3 neighbours
     map_x, map_y : float64 (gy, gx), pixel of `stack` at the frame's nodes, `step` pixels apart
-    row0 : the frame's first row; factor : from the stack's flux scale to the frame's
-    out, spread : float32 (rows, nx); spread is the range at the nearest pixel; both are NaN
-        outside the stack
+    factor : float32, from the stack's flux scale to the frame's
     """
-    my, mx = stack.shape
-    rows, nx = out.shape
-    line_x = np.empty(map_x.shape[1], np.float64)
-    line_y = np.empty(map_x.shape[1], np.float64)
-    for r in range(rows):
-        row_of_nodes(map_x, map_y, (row0 + r) / step, line_x, line_y)
+
+    stack: Any
+    ranges: Any
+    map_x: Any
+    map_y: Any
+    step: int
+    factor: Any
+
+
+@njit(nogil=True, cache=True)
+def subtract_expected(image, seen):
+    """Take what is expected of a frame out of it, in place; what nothing is known of becomes NaN.
+
+    image : float32 (ny, nx), changed; seen : Expectation, interpolated bilinearly
+    """
+    my, mx = seen.stack.shape
+    ny, nx = image.shape
+    step = seen.step
+    line_x = np.empty(seen.map_x.shape[1], np.float64)
+    line_y = np.empty(seen.map_x.shape[1], np.float64)
+    for y in range(ny):
+        row_of_nodes(seen.map_x, seen.map_y, y / step, line_x, line_y)
         for i in range((nx + step - 1) // step):
-            slope_x = (line_x[i + 1] - line_x[i]) / step
-            slope_y = (line_y[i + 1] - line_y[i]) / step
+            x0, y0 = line_x[i], line_y[i]
+            slope_x = (line_x[i + 1] - x0) / step
+            slope_y = (line_y[i + 1] - y0) / step
             n = min(step, nx - i * step)
-            end_x = line_x[i] + slope_x * (n - 1)
-            end_y = line_y[i] + slope_y * (n - 1)
             # A line between two pixels inside the stack is inside.
-            inside = _has_neighbours(line_x[i], line_y[i], mx, my)
-            inside &= _has_neighbours(end_x, end_y, mx, my)
+            inside = _has_neighbours(x0, y0, mx, my)
+            inside &= _has_neighbours(x0 + slope_x * (n - 1), y0 + slope_y * (n - 1), mx, my)
             for k in range(n):
-                px = line_x[i] + slope_x * k
-                py = line_y[i] + slope_y * k
-                x = i * step + k
-                if not (inside or _has_neighbours(px, py, mx, my)):
-                    out[r, x] = np.nan
-                    spread[r, x] = np.nan
-                    continue
-                a = np.uint32(px)
-                b = np.uint32(py)
-                fx = np.float32(px - a)
-                fy = np.float32(py - b)
-                low = stack[b]
-                high = stack[b + np.uint32(1)]
-                below = low[a] + fx * (low[a + np.uint32(1)] - low[a])
-                above = high[a] + fx * (high[a + np.uint32(1)] - high[a])
-                out[r, x] = factor * (below + fy * (above - below))
-                spread[r, x] = factor * ranges[np.uint32(py + 0.5), np.uint32(px + 0.5)]
+                px, py = x0 + slope_x * k, y0 + slope_y * k
+                if inside or _has_neighbours(px, py, mx, my):
+                    image[y, i * step + k] -= seen.factor * _between(seen.stack, px, py)
+                else:
+                    image[y, i * step + k] = np.nan
 
 
 @njit(nogil=True, cache=True, inline="always")
 def _has_neighbours(x, y, nx, ny):
     """Whether a place is far enough inside an image to be interpolated."""
     return x >= 1 and y >= 1 and x < nx - 2 and y < ny - 2
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _between(image, px, py):
+    """An image between its pixels, bilinear."""
+    a, b = np.uint32(px), np.uint32(py)
+    fx, fy = np.float32(px - a), np.float32(py - b)
+    low, high = image[b], image[b + np.uint32(1)]
+    below = low[a] + fx * (low[a + np.uint32(1)] - low[a])
+    above = high[a] + fx * (high[a + np.uint32(1)] - high[a])
+    return below + fy * (above - below)
+
+
+@njit(nogil=True, cache=True)
+def _expected_at(seen, y, x):
+    """What is expected of a pixel inside the stack, and its range there."""
+    i = x // seen.step
+    row = y / seen.step
+    j = min(int(row), seen.map_x.shape[0] - 2)
+    v = row - j
+    x0 = (1 - v) * seen.map_x[j, i] + v * seen.map_x[j + 1, i]
+    y0 = (1 - v) * seen.map_y[j, i] + v * seen.map_y[j + 1, i]
+    slope_x = ((1 - v) * seen.map_x[j, i + 1] + v * seen.map_x[j + 1, i + 1] - x0) / seen.step
+    slope_y = ((1 - v) * seen.map_y[j, i + 1] + v * seen.map_y[j + 1, i + 1] - y0) / seen.step
+    px, py = x0 + slope_x * (x - i * seen.step), y0 + slope_y * (x - i * seen.step)
+    spread = seen.ranges[np.uint32(py + 0.5), np.uint32(px + 0.5)]
+    return seen.factor * _between(seen.stack, px, py), seen.factor * spread
 
 
 @njit(nogil=True, cache=True)
@@ -210,31 +239,29 @@ def bin_sums(image, unusable, side, limit, total, count):
 
 
 @njit(nogil=True, cache=True)
-def mark_outliers(data, bad, expected, spread, noise, gain, detail, floor, high, low, flag):
+def mark_outliers(left, bad, seen, noise, gain, detail, floor, high, low, flag):
     """Flag pixels far above what is expected of them, and their neighbours that stick out, too.
 
-    data, expected, spread : float32 (ny, nx), ADU, sky subtracted; NaN expected: not judged
+    left : float32 (ny, nx), ADU, of `subtract_expected`; NaN: not judged
     bad : uint8 (ny, nx), `flag` is set in it
+    seen : Expectation, that was subtracted
     noise : of a sky pixel, ADU; gain : electrons per ADU
-    detail, floor : what exceeds `floor` of the spread is real, and a pixel may differ from its
-        expectation by `detail` times that: the seeing varies
+    detail, floor : what exceeds `floor` of the expectation's range is real, and a pixel may differ
+        from its expectation by `detail` times that: the seeing varies
     high, low : in units of a pixel's noise, beyond that: where an outlier begins, and how far it
         reaches into its neighbours
     returns how many pixels were flagged
     """
-    ny, nx = data.shape
+    ny, nx = left.shape
     size = 1 << 16
     queue = np.empty(size, np.int64)
     total = 0
     for y0 in range(ny):
         for x0 in range(nx):
-            e = expected[y0, x0]
-            # Most pixels end here, before a square root.
-            if bad[y0, x0] != 0 or not (data[y0, x0] - e > high * noise):
+            # Most pixels end here, before the expectation is asked for.
+            if not (left[y0, x0] > high * noise) or bad[y0, x0] != 0:
                 continue
-            slack = detail * max(spread[y0, x0] - floor, np.float32(0))
-            sigma = np.sqrt(noise * noise + max(e, np.float32(0)) / gain)
-            if data[y0, x0] - e <= high * sigma + slack:
+            if left[y0, x0] <= _limit(seen, y0, x0, noise, gain, detail, floor, high):
                 continue
             bad[y0, x0] |= flag
             queue[0] = y0 * nx + x0
@@ -245,16 +272,21 @@ def mark_outliers(data, bad, expected, spread, noise, gain, detail, floor, high,
                 y, x = queue[n] // nx, queue[n] % nx
                 for b in range(max(0, y - 1), min(ny, y + 2)):
                     for a in range(max(0, x - 1), min(nx, x + 2)):
-                        e = expected[b, a]
-                        if bad[b, a] != 0 or not (data[b, a] - e > low * noise):
+                        if not (left[b, a] > low * noise) or bad[b, a] != 0 or n >= size:
                             continue
-                        slack = detail * max(spread[b, a] - floor, np.float32(0))
-                        sigma = np.sqrt(noise * noise + max(e, np.float32(0)) / gain)
-                        if data[b, a] - e > low * sigma + slack and n < size:
+                        if left[b, a] > _limit(seen, b, a, noise, gain, detail, floor, low):
                             bad[b, a] |= flag
                             queue[n] = b * nx + a
                             n += 1
     return total
+
+
+@njit(nogil=True, cache=True)
+def _limit(seen, y, x, noise, gain, detail, floor, sigmas):
+    """By how much a pixel may exceed its expectation."""
+    expected, spread = _expected_at(seen, y, x)
+    slack = detail * max(spread - floor, np.float32(0))
+    return sigmas * np.sqrt(noise * noise + max(expected, np.float32(0)) / gain) + slack
 
 
 @njit(nogil=True, cache=True)

@@ -18,13 +18,25 @@ def block_means(image, side, out):
         total[:] = 0
         count[:] = 0
         for y in range(j * side, min(ny, (j + 1) * side)):
-            for x in range(nx):
-                v = image[y, x]
-                if v != 0 and np.isfinite(v):
-                    total[x // side] += v
-                    count[x // side] += 1
+            for i in range(out.shape[1]):
+                value, n = _sum(image[y, i * side : min(nx, (i + 1) * side)])
+                total[i] += value
+                count[i] += n
         for i in range(out.shape[1]):
             out[j, i] = total[i] / count[i] if count[i] > 0 else np.nan
+
+
+@njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})
+def _sum(line):
+    """Sum and number of what is finite in a line and not exactly 0."""
+    total = np.float32(0)
+    n = np.int32(0)
+    for x in range(line.size):
+        v = line[x]
+        holds = (v != 0) & (abs(v) < np.inf)
+        total += v if holds else np.float32(0)
+        n += np.int32(holds)
+    return total, n
 
 
 @njit(nogil=True, cache=True)

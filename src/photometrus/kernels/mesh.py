@@ -25,47 +25,95 @@ def cell_modes(data, hide, cell, y_offset, values, scatter, count, skip=0):
     last = (y_offset + h - 1 + skip) // cell
     for j in range(first, min(last + 1, values.shape[0])):
         top = j * cell - skip - y_offset
+        start, end = max(0, top), min(h, top + cell)
         for i in range(gx):
-            n = 0
+            # A cell is told by its bounds: views of it would cost as much as its sums.
             left, right = max(0, i * cell - skip), min(nx, (i + 1) * cell - skip)
-            for y in range(max(0, top), min(h, top + cell)):
-                for x in range(left, right):
-                    buffer[n] = data[y, x]
-                    n += hide[y, x] == 0
+            n = _not_hidden(hide, start, end, left, right)
             count[j, i] = n
             if n == 0:
                 values[j, i] = np.nan
                 scatter[j, i] = np.nan
                 continue
-            part = buffer[:n]
             # A start from some of the pixels; the clipped mean then takes all of them.
-            some = part[:: max(1, min(32, n // 256))]
-            mean = np.median(some)
-            sigma = np.float32(1.4826) * np.median(np.abs(some - mean))
+            some = buffer[: _some(data, hide, start, end, left, right, n, buffer)]
+            mean = float(np.median(some))
+            sigma = 1.4826 * float(np.median(np.abs(some - np.float32(mean))))
             for _ in range(3):
-                total, square, m = _clipped_sums(part, mean, np.float32(3) * sigma)
+                middle = np.float32(mean)
+                total, square, m = _clipped_sums(
+                    data, hide, start, end, left, right, middle, np.float32(3 * sigma)
+                )
                 if m < 2:
                     break
-                mean += np.float32(total / m)
-                sigma = np.float32(np.sqrt(max(square / m - (total / m) ** 2, 0.0)))
+                mean = float(middle) + total / m
+                sigma = np.sqrt(max(square / m - (total / m) ** 2, 0.0))
             values[j, i] = mean
             scatter[j, i] = sigma
 
 
+@njit(nogil=True, cache=True)
+def _not_hidden(hide, top, end, left, right):
+    """How many pixels of a cell are not hidden."""
+    n = np.int64(0)
+    for y in range(top, end):
+        seen = np.int32(0)
+        line = hide[y, left:right]
+        for x in range(line.size):
+            seen += np.int32(line[x] == 0)
+        n += seen
+    return n
+
+
+@njit(nogil=True, cache=True)
+def _some(data, hide, top, end, left, right, n, some):
+    """Copy some 128 or more of a cell's n pixels that are not hidden to `some`: how many."""
+    # An odd step, so that they are not of the same few columns.
+    step = min(64, n // 128) | 1
+    m = 0
+    x = left
+    for y in range(top, end):
+        while x < right:
+            some[m] = data[y, x]
+            m += hide[y, x] == 0
+            x += step
+        x -= right - left
+    return m if m > 0 or step == 1 else _some_of_all(data, hide, top, end, left, right, some)
+
+
+@njit(nogil=True, cache=True)
+def _some_of_all(data, hide, top, end, left, right, some):
+    """Copy all of a cell's pixels that are not hidden to `some`: how many."""
+    m = 0
+    for y in range(top, end):
+        for x in range(left, right):
+            some[m] = data[y, x]
+            m += hide[y, x] == 0
+    return m
+
+
 @njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})
-def _clipped_sums(part, middle, limit):
-    """Of the differences from `middle` that are within `limit`: sum, sum of squares, count."""
-    total = np.float32(0)
-    square = np.float32(0)
-    m = np.int32(0)
-    for k in range(part.size):
-        d = part[k] - middle
-        near = abs(d) <= limit
-        m += np.int32(near)
-        d = d if near else np.float32(0)
-        total += d
-        square += d * d
-    return float(total), float(square), m
+def _clipped_sums(data, hide, top, end, left, right, middle, limit):
+    """Of a cell's pixels not hidden and within `limit` of `middle`: sums of d, of d^2, their n.
+
+    d is the difference from `middle`. A row's sums are in float32, with which a processor does
+    many at once; one float64 among its numbers makes it four times as slow.
+    """
+    total, square, n = np.float64(0), np.float64(0), np.int64(0)
+    for y in range(top, end):
+        row, row2, m = np.float32(0), np.float32(0), np.int32(0)
+        line, hidden = data[y, left:right], hide[y, left:right]
+        for x in range(line.size):
+            d = line[x] - middle
+            near = (abs(d) <= limit) & (hidden[x] == 0)
+            m += np.int32(near)
+            d = d if near else np.float32(0)
+            row += d
+            row2 += d * d
+        total += row
+        square += row2
+        n += m
+    return total, square, n
 
 
 @njit(nogil=True, cache=True)
@@ -81,17 +129,18 @@ def row_sums(data, hide, cell, y_offset, values, scatter, sums, count, skip=0):
         for i in range(values.shape[1]):
             left, right = max(0, i * cell - skip), min(nx, (i + 1) * cell - skip)
             sums[y_offset + y, i], count[y_offset + y, i] = _near_sum(
-                data[y, left:right], hide[y, left:right], values[j, i], 3 * scatter[j, i]
+                data, hide, y, left, right, values[j, i], np.float32(3) * scatter[j, i]
             )
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})
-def _near_sum(line, hide, middle, limit):
-    """Sum and count of what is not hidden and within `limit` of `middle`."""
+def _near_sum(data, hide, y, left, right, middle, limit):
+    """Sum and count of what in a part of a row is not hidden and within `limit` of `middle`."""
     total = np.float32(0)
     n = np.int32(0)
+    line, hidden = data[y, left:right], hide[y, left:right]
     for x in range(line.size):
-        near = (abs(line[x] - middle) <= limit) & (hide[x] == 0)
+        near = (abs(line[x] - middle) <= limit) & (hidden[x] == 0)
         total += line[x] if near else np.float32(0)
         n += np.int32(near)
     return total, n

@@ -63,6 +63,7 @@ def tap_curves():
 CURVES = tap_curves()
 HALF = PHASES // 2
 AHEAD = 16
+ONE, TWO, THREE, FOUR, FIVE = (np.uint64(k) for k in range(1, TAPS))
 FAST = {"contract", "nsz", "arcp", "afn", "reassoc"}
 BLOCK = 32
 """Pixels that are worked on at once."""
@@ -101,47 +102,44 @@ def lanczos_rows(
     taps_x = np.zeros((TAPS, nx_out + BLOCK), np.float32)
     taps_y = np.zeros((TAPS, nx_out + BLOCK), np.float32)
     value = np.empty(nx_out + BLOCK, np.float32)
-    touched = np.empty(nx_out + BLOCK, np.uint8)
-    # A mirrored row is worked on from right to left, and turned at the end.
-    line = np.empty(nx_out, np.float32)
-    line_w = np.empty(nx_out, np.float32)
-    marks = np.empty(nx_out, np.uint8)
+    share = np.empty(nx_out + BLOCK, np.float32)
     middle = map_x.shape[0] // 2
     mirrored = map_x[middle, -1] < map_x[middle, 0]
     for r in range(out.shape[0]):
         row_of_nodes(map_x, map_y, (row0 + r) / step, line_x, line_y)
         _phases(line_x, line_y, step, first_x, first_y, phase_x, phase_y)
-        if mirrored:
-            _turn(first_x, first_y, phase_x, phase_y)
+        line, line_w, marks = out[r], out_w[r], flags[r]
         line[:] = 0
         line_w[:] = 0
-        marks[:] = 0
+        if mirrored:
+            # Worked on from right to left, and turned at the end.
+            _turn(first_x, first_y, phase_x, phase_y)
+            _turn_line(marks)
         _row(
             data, bad, weight, first_x, first_y, y_first, phase_x, phase_y, table,
-            taps_x, taps_y, value, touched, max_bad, line, line_w, marks,
+            taps_x, taps_y, value, share, max_bad, line, line_w, marks,
         )  # fmt: skip
         if mirrored:
-            for x in range(nx_out):
-                out[r, x] = line[nx_out - 1 - x]
-                out_w[r, x] = line_w[nx_out - 1 - x]
-                flags[r, x] |= marks[nx_out - 1 - x]
-        else:
-            for x in range(nx_out):
-                out[r, x] = line[x]
-                out_w[r, x] = line_w[x]
-                flags[r, x] |= marks[x]
+            _turn_line(line)
+            _turn_line(line_w)
+            _turn_line(marks)
 
 
 @njit(nogil=True, cache=True)
 def _turn(first_x, first_y, phase_x, phase_y):
     """Places of a row's pixels from right to left, in place."""
-    n = first_x.size
+    _turn_line(first_x)
+    _turn_line(first_y)
+    _turn_line(phase_x)
+    _turn_line(phase_y)
+
+
+@njit(nogil=True, cache=True)
+def _turn_line(line):
+    """A line from right to left, in place."""
+    n = line.size
     for x in range(n // 2):
-        y = n - 1 - x
-        first_x[x], first_x[y] = first_x[y], first_x[x]
-        first_y[x], first_y[y] = first_y[y], first_y[x]
-        phase_x[x], phase_x[y] = phase_x[y], phase_x[x]
-        phase_y[x], phase_y[y] = phase_y[y], phase_y[x]
+        line[x], line[n - 1 - x] = line[n - 1 - x], line[x]
 
 
 @njit(nogil=True, cache=True)
@@ -153,12 +151,14 @@ def _phases(line_x, line_y, step, first_x, first_y, phase_x, phase_y):
     nx = first_x.size
     scale = 1.0 / step
     for i in range((nx + step - 1) // step):
-        slope_x = (line_x[i + 1] - line_x[i]) * scale
-        slope_y = (line_y[i + 1] - line_y[i]) * scale
-        start = i * step
-        for k in range(min(step, nx - start)):
-            px = min(max(line_x[i] + slope_x * k, -9.0), 1e6)
-            py = min(max(line_y[i] + slope_y * k, -9.0), 1e6)
+        start_x, start_y = line_x[i], line_y[i]
+        slope_x = (line_x[i + 1] - start_x) * scale
+        slope_y = (line_y[i + 1] - start_y) * scale
+        start = np.uint64(i * step)
+        # Unsigned: an index that may be negative keeps a loop from doing many at once.
+        for k in range(np.uint64(min(step, nx - i * step))):
+            px = min(max(start_x + slope_x * k, -9.0), 1e6)
+            py = min(max(start_y + slope_y * k, -9.0), 1e6)
             # In phases from AHEAD pixels before the frame: positive, so that to truncate rounds.
             at_x = np.int32((px + AHEAD) * PHASES + 0.5)
             at_y = np.int32((py + AHEAD) * PHASES + 0.5)
@@ -171,16 +171,13 @@ def _phases(line_x, line_y, step, first_x, first_y, phase_x, phase_y):
 @njit(nogil=True, cache=True)
 def _row(
     data, bad, weight, first_x, first_y, y_first, phase_x, phase_y, table,
-    taps_x, taps_y, value, touched, max_bad, out, out_w, flags,
+    taps_x, taps_y, value, share, max_bad, out, out_w, flags,
 ):  # fmt: skip
-    """One row, run by run; `taps_x`, `taps_y`, `value` and `touched` are room to work in."""
+    """One row, run by run; `taps_x` to `share` are room to work in."""
     h, nx_in = data.shape
     n = first_x.size
     begin = 0
-    n_runs = 0
-    for x in range(1, n):
-        n_runs += first_x[x] - first_x[x - 1] != 1 or first_y[x] != first_y[x - 1]
-    in_runs = n > SHORT * n_runs
+    in_runs = n > SHORT * _breaks(first_x, first_y)
     while begin < n:
         shift = first_x[begin] - begin
         iy = first_y[begin] - y_first
@@ -196,31 +193,54 @@ def _row(
         if in_runs and high + BLOCK + shift + 3 <= nx_in:
             _taps(phase_x, low, high, taps_x)
             _taps(phase_y, low, high, taps_y)
-            _tap_run(data, bad, taps_x, taps_y, low, high, shift, iy, value, touched)
+            some = _tap_run(data, bad, taps_x, taps_y, low, high, shift, iy, value, share)
         else:
-            _tap_pixels(data, bad, table, phase_x, phase_y, low, high, shift, iy, value, touched)
-        # The nearest pixels, too, are neighbours: a run has a few stretches of them.
-        k = low
-        while k < high:
-            right = phase_x[k] >= HALF
-            up = phase_y[k] >= HALF
-            last = k + 1
-            while (
-                last < high and (phase_x[last] >= HALF) == right and (phase_y[last] >= HALF) == up
-            ):
-                last += 1
-            left = k + shift + right
-            for x in range(last - k):
-                out[k + x] = value[k + x]
-                out_w[k + x] = weight[iy + up, left + x]
-                flags[k + x] |= bad[iy + up, left + x]
-            k = last
-        for x in range(low, high):
-            if touched[x] != 0:
-                share = _bad_share(bad, table[phase_x[x]], table[phase_y[x]], x + shift - 2, iy - 2)
-                if share > max_bad:
-                    out[x] = 0
-                    out_w[x] = 0
+            some = _tap_pixels(
+                data, bad, table, phase_x, phase_y, low, high, shift, iy, value, share
+            )
+        _nearest(weight, phase_x, phase_y, low, high, shift, iy, out_w)
+        for x in range(np.uint64(low), np.uint64(high)):
+            out[x] = value[x]
+        if some:
+            _near_flags(bad, phase_x, phase_y, low, high, shift, iy, flags)
+            for x in range(np.uint64(low), np.uint64(high)):
+                out[x] = out[x] if share[x] <= max_bad else np.float32(0)
+                out_w[x] = out_w[x] if share[x] <= max_bad else np.float32(0)
+
+
+@njit(nogil=True, cache=True)
+def _breaks(first_x, first_y):
+    """How often along a row the integer shift changes."""
+    n = 0
+    last_x, last_y = first_x[:-1], first_y[:-1]
+    next_x, next_y = first_x[1:], first_y[1:]
+    for x in range(next_x.size):
+        n += (next_x[x] - last_x[x] != 1) | (next_y[x] != last_y[x])
+    return n
+
+
+@njit(nogil=True, cache=True)
+def _nearest(image, phase_x, phase_y, low, high, shift, iy, out):
+    """The pixel nearest to each place of a run: one of four, which are neighbours, too."""
+    at, first = np.uint64(low), np.uint64(low + shift)
+    y = np.uint64(iy)
+    for k in range(np.uint64(high - low)):
+        right, up = phase_x[at + k] >= HALF, phase_y[at + k] >= HALF
+        below = image[y, first + k + ONE] if right else image[y, first + k]
+        above = image[y + ONE, first + k + ONE] if right else image[y + ONE, first + k]
+        out[at + k] = above if up else below
+
+
+@njit(nogil=True, cache=True)
+def _near_flags(bad, phase_x, phase_y, low, high, shift, iy, flags):
+    """Add the flags of the pixel nearest to each place of a run."""
+    at, first = np.uint64(low), np.uint64(low + shift)
+    y = np.uint64(iy)
+    for k in range(np.uint64(high - low)):
+        right, up = phase_x[at + k] >= HALF, phase_y[at + k] >= HALF
+        below = bad[y, first + k + ONE] if right else bad[y, first + k]
+        above = bad[y + ONE, first + k + ONE] if right else bad[y + ONE, first + k]
+        flags[at + k] |= above if up else below
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
@@ -229,55 +249,71 @@ def _taps(phase, low, high, taps):
 
     phase : uint32 (n,), of `lanczos_table`; taps : float32 (6, at least n), set
     """
-    place = phase[low:high]
+    at = np.uint64(low)
     for k in range(3):
         a0, a1, a2, a3, a4 = CURVES[k, 0]
         b0, b1, b2, b3, b4 = CURVES[k, 1]
-        left = taps[k, low:high]
-        right = taps[5 - k, low:high]
-        for x in range(place.size):
-            u = np.float32(np.int32(place[x])) * np.float32(1 / PHASES) - np.float32(0.5)
+        for x in range(np.uint64(high - low)):
+            u = np.float32(np.int32(phase[at + x])) * np.float32(1 / PHASES) - np.float32(0.5)
             v = u * u
             even = a0 + v * (a1 + v * (a2 + v * (a3 + v * a4)))
             odd = u * (b0 + v * (b1 + v * (b2 + v * (b3 + v * b4))))
-            left[x] = even + odd
-            right[x] = even - odd
+            taps[k, at + x] = even + odd
+            taps[5 - k, at + x] = even - odd
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def _tap_run(data, bad, taps_x, taps_y, low, high, shift, iy, value, touched):
-    """Values of a run of pixels with one integer shift; and whether any of the 36 taps is bad.
+def _tap_run(data, bad, taps_x, taps_y, low, high, shift, iy, value, share):
+    """Values of a run of pixels with one integer shift; returns whether any of the taps is bad.
 
+    share : set if so, the taps' weights, without their signs, that are bad
     In whole blocks: what is beyond the run's end is set, too, to anything.
     """
-    n = (high - low + BLOCK - 1) // BLOCK * BLOCK
-    left = low + shift - 2
-    w0, w1, w2 = taps_x[0, low:][:n], taps_x[1, low:][:n], taps_x[2, low:][:n]
-    w3, w4, w5 = taps_x[3, low:][:n], taps_x[4, low:][:n], taps_x[5, low:][:n]
-    total = value[low:][:n]
-    some = touched[low:][:n]
-    total[:] = 0
-    some[:] = 0
-    for b in range(TAPS):
-        s = data[iy - 2 + b, left:][: n + TAPS - 1]
-        f = bad[iy - 2 + b, left:][: n + TAPS - 1]
-        v = taps_y[b, low:][:n]
-        for k in range(n):
-            total[k] += v[k] * (
-                w0[k] * s[k]
-                + w1[k] * s[k + 1]
-                + w2[k] * s[k + 2]
-                + w3[k] * s[k + 3]
-                + w4[k] * s[k + 4]
-                + w5[k] * s[k + 5]
+    # Unsigned indices, as in `_phases`; views would cost more than a short run's sums.
+    n = np.uint64((high - low + BLOCK - 1) // BLOCK * BLOCK)
+    at, left = np.uint64(low), np.uint64(low + shift - 2)
+    top = np.uint64(iy - 2)
+    # All rows at once: a loop of its own for each would first have to see that none overlap.
+    for k in range(n):
+        i, j = at + k, left + k
+        w0, w1, w2 = taps_x[0, i], taps_x[1, i], taps_x[2, i]
+        w3, w4, w5 = taps_x[3, i], taps_x[4, i], taps_x[5, i]
+        total = np.float32(0)
+        for b in range(np.uint64(TAPS)):
+            y = top + b
+            total += taps_y[b, i] * (
+                w0 * data[y, j]
+                + w1 * data[y, j + ONE]
+                + w2 * data[y, j + TWO]
+                + w3 * data[y, j + THREE]
+                + w4 * data[y, j + FOUR]
+                + w5 * data[y, j + FIVE]
             )
-        for k in range(n):
-            some[k] |= f[k] | f[k + 1] | f[k + 2] | f[k + 3] | f[k + 4] | f[k + 5]
+        value[i] = total
+    any_bad = np.uint8(0)
+    for k in range(n + FIVE):
+        j = left + k
+        any_bad |= bad[top, j] | bad[top + ONE, j] | bad[top + TWO, j]
+        any_bad |= bad[top + THREE, j] | bad[top + FOUR, j] | bad[top + FIVE, j]
+    if any_bad == 0:
+        return False
+    for k in range(n):
+        i, j = at + k, left + k
+        heavy = np.float32(0)
+        for b in range(np.uint64(TAPS)):
+            y = top + b
+            line = np.float32(0)
+            for a in range(np.uint64(TAPS)):
+                line += abs(taps_x[a, i]) * np.float32(bad[y, j + a] != 0)
+            heavy += abs(taps_y[b, i]) * line
+        share[i] = heavy
+    return True
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def _tap_pixels(data, bad, table, phase_x, phase_y, low, high, shift, iy, value, touched):
+def _tap_pixels(data, bad, table, phase_x, phase_y, low, high, shift, iy, value, share):
     """The same, pixel by pixel."""
+    any_bad = np.uint8(0)
     for x in range(low, high):
         left = np.uint64(x + shift - 2)
         wx = table[phase_x[x]]
@@ -293,7 +329,9 @@ def _tap_pixels(data, bad, table, phase_x, phase_y, low, high, shift, iy, value,
                 some |= f[left + np.uint64(a)]
             total += wy[b] * line
         value[x] = total
-        touched[x] = some
+        share[x] = _bad_share(bad, wx, wy, x + shift - 2, iy - 2) if some != 0 else np.float32(0)
+        any_bad |= some
+    return any_bad != 0
 
 
 @njit(nogil=True, cache=True)

@@ -14,7 +14,13 @@ from astroscrappy import detect_cosmics
 from numpy.typing import NDArray
 
 from photometrus.frame import NO_MARKS, Bad, Flags, Image, Marks
-from photometrus.kernels.artifacts import bin_sums, line_sums, mark_outliers, saturated_cores
+from photometrus.kernels.artifacts import (
+    Expectation,
+    bin_sums,
+    line_sums,
+    mark_outliers,
+    saturated_cores,
+)
 
 Array = Any  # float64 array
 BIN = 8
@@ -84,31 +90,26 @@ def find_cores(
 class Compared:
     """A frame beside what the other frames say of it.
 
-    data : float32 (ny, nx), sky subtracted, ADU; bad : uint8 (ny, nx), gets more flags
-    expected, spread : float32, what the others say and how sure (NaN: nothing); None for the only
-        frame
+    left : float32 (ny, nx), sky subtracted, ADU, less what the others say (`subtract_expected`),
+        NaN where they say nothing; the only frame there is stays as it is
+    bad : uint8 (ny, nx), gets more flags
+    seen : what the others say; None for the only frame
     hide : uint8, not 0 where stars are; noise : of a sky pixel, ADU; gain : electrons per ADU
-    floor : what `spread` is of noise alone, ADU
+    floor : what the range of an expectation is of noise alone, ADU
     """
 
-    data: Image
+    left: Image
     bad: Flags
-    expected: Image | None
-    spread: Image | None
+    seen: Expectation | None
     hide: Flags
     noise: float
     gain: float
     floor: float = 0.0
 
     @property
-    def left(self) -> Image:
-        """The frame less what the others say; NaN where they say nothing."""
-        return self.data if self.expected is None else self.data - self.expected
-
-    @property
     def stars(self) -> NDArray[np.bool_]:
         """Where stars would disturb: nowhere in an only frame, which they were not taken from."""
-        return self.bad != 0 if self.expected is None else (self.bad != 0) | (self.hide != 0)
+        return self.bad != 0 if self.seen is None else (self.bad != 0) | (self.hide != 0)
 
 
 def find_artifacts(
@@ -146,19 +147,19 @@ def mark_cosmic_rays(frame: Compared, config: ArtifactsConfig) -> None:
 
     The latter by L.A.Cosmic (van Dokkum 2001) as astroscrappy has it.
     """
-    if frame.expected is not None and frame.spread is not None:
+    if frame.seen is not None:
         mark_outliers(
-            frame.data, frame.bad, frame.expected, frame.spread, np.float32(frame.noise),
-            np.float32(frame.gain), np.float32(config.cosmic_detail), np.float32(frame.floor),
+            frame.left, frame.bad, frame.seen, np.float32(frame.noise), np.float32(frame.gain),
+            np.float32(config.cosmic_detail), np.float32(frame.floor),
             np.float32(config.cosmic_sigma), np.float32(config.cosmic_reach_sigma),
             np.uint8(Bad.COSMIC),
         )  # fmt: skip
         return
     found, _ = detect_cosmics(
-        frame.data * np.float32(frame.gain),
+        frame.left * np.float32(frame.gain),
         inmask=frame.bad != 0,
-        invar=np.full(frame.data.shape, (frame.noise * frame.gain) ** 2, np.float32)
-        + np.maximum(frame.data, 0) * np.float32(frame.gain),
+        invar=np.full(frame.left.shape, (frame.noise * frame.gain) ** 2, np.float32)
+        + np.maximum(frame.left, 0) * np.float32(frame.gain),
         sigclip=config.cosmic_sigma,
         objlim=5.0,
         niter=1,

@@ -40,8 +40,8 @@ class Rows(Protocol):
         ...
 
 
-STRIP_ROWS = 512
-"""Rows that are looked at at once, about."""
+STRIP_ROWS = 128
+"""Rows that are looked at at once, about: they stay in the cache."""
 SMOOTH_CHANNELS = 10.0
 """Penalty on the curvature of what is smooth over the channels: in three rounds half of a wave of
 sixteen channels is taken for airglow, shorter ones for the channels' own."""

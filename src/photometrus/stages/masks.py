@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from photometrus.frame import Flags, Image
-from photometrus.kernels.artifacts import expected_rows
+from photometrus.kernels.artifacts import Expectation
 from photometrus.kernels.mesh import add_mesh_rows, cell_modes
 from photometrus.kernels.resample import project_rows, shrink_rows
 from photometrus.kernels.weighted import clipped_mean, middles
@@ -73,18 +73,14 @@ class Shallow:
         high = ndimage.maximum_filter(self.mean, 3, mode="nearest")
         return high - ndimage.minimum_filter(self.mean, 3, mode="nearest")
 
-    def seen_by(self, wcs: WCS, shape: tuple[int, int], flux_factor: float) -> tuple[Image, Image]:
-        """What a frame should show, and how sure that is: float32 (ny, nx) each, NaN outside.
+    def seen_by(self, wcs: WCS, shape: tuple[int, int], flux_factor: float) -> Expectation:
+        """What a frame should show, and how sure that is.
 
         flux_factor : what brings the frame to the stack's flux scale
         """
         map_x, map_y = _nodes(self.grid, wcs, shape)
-        expected, spread = np.empty((2, *shape), np.float32)
-        expected_rows(
-            self.mean, self.ranges, map_x, map_y, NODE_PIX, 0, np.float32(1 / flux_factor),
-            expected, spread,
-        )  # fmt: skip
-        return expected, spread
+        factor = np.float32(1 / flux_factor)
+        return Expectation(self.mean, self.ranges, map_x, map_y, NODE_PIX, factor)
 
 
 def _nodes(grid: Grid, wcs: WCS, shape: tuple[int, int]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -143,7 +139,9 @@ def shallow_stack(layers: Sequence[Layer], config: CoaddConfig, *, each: Each = 
     return Shallow(mean, weight, grid)
 
 
-def find_stars(shallow: Shallow, config: MaskConfig = MaskConfig()) -> StarMask:
+def find_stars(
+    shallow: Shallow, config: MaskConfig = MaskConfig(), *, each: Each = map
+) -> StarMask:
     """The star mask of a shallow stack."""
     mean, weight, grid = shallow.mean, shallow.weight, shallow.grid
     seen = weight > 0
@@ -155,13 +153,15 @@ def find_stars(shallow: Shallow, config: MaskConfig = MaskConfig()) -> StarMask:
     mesh = smooth_mesh(values, count)
     add_mesh_rows(data, mesh, config.mesh_pix, 0, -1.0)
     data[~seen] = 0
-    smoothed = []
-    for sigma in config.scales_pix:
+
+    def significance(sigma: float) -> Image:
         image = ndimage.gaussian_filter(data, sigma, truncate=3, mode="constant")
         sample = image[seen][::17]
         low = np.percentile(sample, [15.87, 50])
         # The noise from the negative side only: stars make the positive side longer.
-        smoothed.append((image - low[1]) / max(float(low[1] - low[0]), 1e-12))
+        return (image - low[1]) / max(float(low[1] - low[0]), 1e-12)
+
+    smoothed = list(each(significance, config.scales_pix))
     factor = 1.0
     while True:
         mask = np.zeros(data.shape, bool)

@@ -37,7 +37,7 @@ class SkyConfig:
     min_window: int = 9  # a running sky has at least so many frames
     min_drift: float = 0.5  # change of the sky, relative to its noise, from which it is running
     min_votes: int = 3  # frames that must have seen sky at a pixel (2 of fewer than six frames)
-    block_mb: float = 96.0  # memory for one block of rows of all frames
+    block_mb: float = 12.0  # memory for one block of rows of all frames: it stays in the cache
     smooth_pix: int = 32  # cell of the smooth sky, which fills what no frame saw
     hot_sigma: float = 8.0  # a pixel of the sky this far above its neighbours is hot
 
