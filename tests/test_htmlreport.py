@@ -123,7 +123,7 @@ def test_a_run_that_is_not_through_says_what_is_still_to_come(tmp_path):
         (1, True), (2, True), (3, False), (4, True)
     ]  # fmt: skip
     kind, headline, sentence = shown.verdict
-    assert (kind, headline) == ("running", "Running: 1 of 4 chips done")
+    assert (kind, headline) == ("running", "Not finished: 1 of 4 chips done")
     assert sentence.endswith("none lost. Still to come: C1, C2, C4.")
     record["chips"] = {}
     (root / "run.json").write_text(json.dumps(record))

@@ -246,7 +246,10 @@ def test_a_run_is_followed_and_its_silence_is_told(tmp_path):
     assert tree.rows()[0].state == "good"
     (root / "run.json").unlink()  # the download: a log, and no record yet
     os.utime(root / "photometrus.log")
-    assert (tree.rows()[0].said, tree.rows()[0].step) == ("Begun", "C3 flats 1/9")
+    assert (tree.rows()[0].said, tree.rows()[0].step) == ("Running", "C3 flats 1/9")
+    with (root / "photometrus.log").open("a") as journal:
+        journal.write("2024-08-26T08:00:03.123Z WARNING stopped by a signal\n")
+    assert (tree.rows()[0].state, tree.rows()[0].said) == ("stopped", "Stopped")
     shutil.rmtree(root)
     tree.looked = float("-inf")
     assert tree.rows() == []

@@ -134,7 +134,7 @@ class Observation:
         if self.running:
             done = len(self.chips) - len(waiting)
             still = f" Still to come: {', '.join(waiting)}." if waiting else ""
-            words = f"Running: {done} of {_many(len(self.chips), 'chip')} done"
+            words = f"Not finished: {done} of {_many(len(self.chips), 'chip')} done"
             return "running", words, (sentence if self.frames else "No chip is done yet.") + still
         if not stacks:
             return "failed", "No stack could be made", sentence

@@ -29,11 +29,18 @@ STAMP = re.compile(r"^(\S+Z) +[A-Z]+ +")
 """Time and level of a line of the log."""
 
 
+STOPPED = "stopped by"
+"""How the last line of a log begins when its run was interrupted."""
+WORDS = {"running": "Running", "silent": "Running, but silent", "stopped": "Stopped"}
+"""What is said of a run that is not through."""
+
+
 @dataclass(frozen=True)
 class Row:
     """An observation as the table of all shows it.
 
-    parts : the folders from the top to it; state : running, silent, good, losses, failed, damaged
+    parts : the folders from the top to it
+    state : running, silent, stopped, good, losses, failed, damaged
     said : what became of it so far; step : the last line of its log, while it runs
     when : of its last sign of life, UTC
     """
@@ -149,8 +156,10 @@ def _read(top: Path, parts: tuple[str, ...], changed: float) -> Row:
     lines = log_lines(top, parts)
     last = STAMP.sub("", lines[-1]) if lines else ""
     alive = "running" if time.time() - changed < SILENT_AFTER_S else "silent"
+    if last.startswith(STOPPED):
+        alive = "stopped"
     if not Products(folder, "").run_record.exists():
-        return Row(parts, alive, "Begun" if alive == "running" else "Begun, but silent", last, when)
+        return Row(parts, alive, WORDS[alive], last, when)
     try:
         check_links(top, folder)
         found = outline(folder)
@@ -162,5 +171,5 @@ def _read(top: Path, parts: tuple[str, ...], changed: float) -> Row:
     depth = median(known) if (known := [v for v in limits if math.isfinite(v)]) else math.nan
     if not found.running:
         return Row(parts, kind, said, "", when, found, depth)
-    said = said if alive == "running" else said.replace("Running", "Running, but silent", 1)
+    said = said.replace("Not finished", WORDS[alive], 1)
     return Row(parts, alive, said, last, when, found, depth)
