@@ -294,7 +294,15 @@ def test_on_paper_nothing_is_cut_off_and_no_button_is_left(open_page):
     ground = page.find_element(By.TAG_NAME, "main").value_of_css_property("color")
     assert ground == "rgba(28, 33, 38, 1)"  # the light colours: paper is white
     page.execute_script("dispatchEvent(new Event('beforeprint'))")
-    assert all(found.is_displayed() for found in page.find_elements(By.CSS_SELECTOR, "details pre"))
+    assert page.find_element(By.CSS_SELECTOR, "details td").is_displayed()  # the losses
+    assert not page.find_element(By.CSS_SELECTOR, ".settings").is_displayed()
+    # Nothing that scrolls on a screen is wider than its box: the page of A4 is 794 pixels wide.
+    size = {"width": 794, "height": 1123, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    wide = (
+        "return [...document.querySelectorAll('.scroll')].map((b) => b.scrollWidth - b.clientWidth)"
+    )
+    assert max(page.execute_script(wide)) <= 1  # a rounding
     boxes = page.find_elements(By.CSS_SELECTOR, ".tall")
     assert boxes
     assert all(box.value_of_css_property("max-height") == "none" for box in boxes)
