@@ -1,8 +1,10 @@
 """A tree of observations as a server shows it, asked over HTTP."""
 
+import html
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 import threading
@@ -10,16 +12,21 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from htmlcase import BREAKOUT, HOSTILE, make_tree
 from photometrus.cli import main
-from photometrus.errors import PhotometrusError
+from photometrus.errors import MissingInput, PhotometrusError
 from photometrus.htmlreport.page import write_report
 from photometrus.htmlreport.tree import find_observations
+from photometrus.io.below import open_below
 from photometrus.serve import server as rooms
 from photometrus.serve.server import Server
 from photometrus.serve.tree import SILENT_AFTER_S, Tree
 
+ODD = f"{BREAKOUT.replace('/', '')} #?%2e.txt"
+"""A file's name that would be more than a name, in a page or in a link."""
 STACK = "stack/coadd.Open-H.01598997-01598999.C1.fits.fz"
 
 
@@ -56,6 +63,7 @@ def top(tmp_path_factory):
     (done / "again.txt").symlink_to("config.toml")
     (done / ".hidden.txt").write_text("hidden\n")
     (done / "notes.py").write_text("no product\n")
+    (done / ODD).write_text("odd\n")
     os.mkfifo(done / "pipe.txt")
     return top
 
@@ -158,6 +166,9 @@ def test_products_are_given_and_nothing_else(ask, top):
     listed = ask(ONE)[2].decode()
     assert STACK in listed
     assert "key.txt" not in listed
+    assert ODD not in listed
+    (link,) = re.findall(r'href="(/o/[^"]*%231?[^"]*)"', listed)
+    assert ask(html.unescape(link))[2] == b"odd\n"
 
 
 @pytest.mark.parametrize(
@@ -175,6 +186,48 @@ def test_no_way_leads_out(ask, path):
     assert status == 404
     assert b"secret" not in content
     assert headers["Content-Security-Policy"].endswith("sandbox")
+
+
+PARTS = ["..", ".", "", "link", "key.txt", "secret", "p", "x.txt", "a\0", "/etc/passwd", "\\", "~"]
+
+
+@given(st.lists(st.sampled_from(PARTS) | st.text(max_size=4), max_size=5))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_place_below_is_below(tmp_path, parts):
+    top = tmp_path / "top"
+    if not top.exists():
+        (top / "p").mkdir(parents=True)
+        (tmp_path / "secret").mkdir()
+        (tmp_path / "secret/key.txt").write_text("secret")
+        (top / "p/x.txt").write_text("public")
+        (top / "link").symlink_to(tmp_path / "secret")
+        (top / "p/key.txt").symlink_to("../../secret/key.txt")
+    try:
+        file, _ = open_below(top, parts)
+    except MissingInput:
+        assert parts != ["p", "x.txt"]
+    else:
+        with file:
+            assert (parts, file.read()) == (["p", "x.txt"], b"public")
+
+
+def test_who_exchanges_a_folder_for_a_link_meanwhile_gains_nothing(tmp_path, monkeypatch):
+    top = tmp_path / "top"
+    (top / "p").mkdir(parents=True)
+    (tmp_path / "secret").mkdir()
+    for folder in (top / "p", tmp_path / "secret"):
+        (folder / "x.txt").write_text(folder.name)
+    real = os.open
+
+    def exchange(*words, **more):
+        monkeypatch.setattr(os, "open", real)
+        (top / "p").rename(top / "before")
+        (top / "p").symlink_to(tmp_path / "secret")
+        return real(*words, **more)
+
+    monkeypatch.setattr(os, "open", exchange)  # the look is over, the first opening comes
+    with pytest.raises(MissingInput, match="not readable"):
+        open_below(top, ["p", "x.txt"])
 
 
 def test_a_report_with_links_that_lead_out_is_not_made(tmp_path):

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from operator import is_not
 from pathlib import Path
 from urllib.parse import quote
 
@@ -60,8 +61,13 @@ def size(value: int) -> str:
 
 
 def rows_fragment(tree: Tree) -> str:
-    """The rows of the table of all."""
-    return _environment().get_template("rows.html.j2").render(rows=tree.rows())
+    """The rows of the table of all; those of before, when none has changed."""
+    rows = tree.rows()
+    before, text = tree.shown
+    if not rows or len(rows) != len(before) or any(map(is_not, rows, before)):
+        text = _environment().get_template("rows.html.j2").render(rows=rows)
+        tree.shown = rows, text
+    return text
 
 
 def index_page(tree: Tree) -> str:

@@ -74,6 +74,8 @@ class Tree:
         self.looked = -math.inf
         self.folders: list[Path] = []
         self.known: dict[Path, tuple[tuple[int, ...], Row]] = {}
+        self.shown: tuple[list[Row], str] = [], ""
+        """What was last made of which rows, for who makes it."""
 
     def rows(self) -> list[Row]:
         """All observations, the latest first."""
@@ -96,7 +98,8 @@ class Tree:
     def _row(self, folder: Path) -> Row:
         stamp = stamp_of(folder)
         before = self.known.get(folder)
-        if before and before[0] == stamp and before[1].state != "running":
+        fresh = time.time() - max(stamp) / 1e9 < SILENT_AFTER_S
+        if before and before[0] == stamp and (fresh or before[1].state != "running"):
             return before[1]
         parts = folder.relative_to(self.top).parts
         row = _read(self.top, parts, max(stamp) / 1e9)
