@@ -18,9 +18,10 @@ from astropy.io import fits
 from astropy.stats import sigma_clip
 
 from helpers import Array, robust_sigma, time_best
+from photometrus.chip.memory import kept_memory
 from photometrus.frame import ArrayPixels, Bad
 from photometrus.io import external
-from photometrus.io.fitsfile import header_wcs, write_image
+from photometrus.io.fitsfile import header_wcs, open_ramp, write_image
 from photometrus.kernels.combine import clipped_median
 from photometrus.kernels.resample import fill_bad
 from photometrus.stages.background import fit_background
@@ -133,7 +134,7 @@ def stacking(frames: Sequence[Path], work: Path) -> list[Pair]:
         )
 
     def ours() -> None:
-        with threads(THREADS) as each:
+        with threads(THREADS) as each, kept_memory():
             layers = [layer(one, weight) for one, weight in zip(clean, weights, strict=True)]
             grid = common_grid([one.wcs for one in layers], [one.shape for one in layers])
             result = coadd(layers, grid, CoaddConfig(pixel_area="jacobian"), each=each)
@@ -166,17 +167,17 @@ def own(function: Callable[[], object]) -> tuple[float, float]:
 
 
 def layer(path: Path, weight: Path) -> Layer:
-    """A frame and its weight on disk, read by rows."""
-    data = fits.open(path, memmap=True)[0]
-    inverse = fits.open(weight, memmap=True)[0].data
+    """A frame and its weight on disk, read by rows, as the pipeline reads its ramps."""
+    header, data = open_ramp(path)
+    _, inverse = open_ramp(weight)
 
     def rows(y0: int, y1: int) -> tuple[Array, Array, Array]:
-        image = data.data[y0:y1].astype(np.float32)
-        value = inverse[y0:y1].astype(np.float32)
-        bad = np.where(value > 0, 0, int(Bad.DEAD)).astype(np.uint8)
-        return image, bad, np.where(value > 0, 1 / np.maximum(value, 1e-30), 1e30)
+        value = inverse.rows(y0, y1)
+        bad = (value == 0).view(np.uint8) * np.uint8(Bad.DEAD)
+        np.maximum(value, np.float32(1e-30), out=value)
+        return data.rows(y0, y1), bad, np.reciprocal(value, out=value)
 
-    return Layer(rows, data.shape, header_wcs(data.header))
+    return Layer(rows, data.shape, header_wcs(header))
 
 
 def finding(frame: Path, work: Path) -> list[Pair]:

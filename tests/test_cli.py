@@ -1,9 +1,9 @@
-import io
 import os
 import re
-import signal
+import shlex
 import subprocess
 import sys
+import tomllib
 from datetime import date
 from importlib import import_module
 from pathlib import Path
@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
-from photometrus import __version__, cli
-from photometrus.cli import main, parser, run
+from photometrus import __version__
+from photometrus.cli import main, manual, parser, run
 from photometrus.cli.commands import COMMANDS, SAMPLE
 from photometrus.cli.options import angle, chips, overrides
-from photometrus.cli.show import PLAIN_WIDTH, Bars, Screen, clean
-from photometrus.config import Config, load
+from photometrus.cli.show import PLAIN_WIDTH, Screen
+from photometrus.cli.words import clean, retold
+from photometrus.config import Config, dump, load
 from photometrus.errors import UsageError
 from photometrus.pipeline import Observation
 from photometrus.simulate.config import SimulateConfig
@@ -54,8 +54,14 @@ OPTIONS = {
     "astrom astromatic": "path band",
     "astrom net": "input output",
     "report": "parent",
+    "serve": "path host port",
     "simulate": "out size chip ramps band density seed",
-    "config": "config",
+    "config": "config out",
+    "config show": "config out",
+    "config init": "config out",
+    "doctor": "parent archive date flat_dir timeout json",
+    "completion": "shell",
+    "man": "",
 }
 PIPELINE = ["pipeline", "-target", "field1111", "-date", "20240606", "-band", "J"]
 
@@ -108,7 +114,7 @@ def test_one_dash_or_two(name):
         "pointing_error": "1,2", "ftype": "raw", "config": __file__, "sky_override": __file__,
         "exclude": "01599152", "include": "all", "header_filter": "AIRMASS:<1.5",
         "scheduler": "tcp://a:8786", "t0": "2024-06-06T16:02:11", "magsys": "Vega",
-        "filepath": __file__, "grb_coordlist": "[(1,2)]",
+        "filepath": __file__, "grb_coordlist": "[(1,2)]", "shell": "zsh",
     }  # fmt: skip
     command = COMMANDS[name]
     needed = [
@@ -278,6 +284,8 @@ def test_the_simulator_s_defaults_are_true():
         ("pipeline -target field 1111", "a value with blanks needs quotes"),
         ("pipeline --", "no option '--'"),
         ("pipelne", "did you mean 'pipeline'?"),
+        ("multi_master.py -target f", "here it is: photometrus pipeline"),
+        ("pipeline -chip 1, 2", "what is '2' after '-chip 1,'; no blank after a comma?"),
         ("shift", "did you mean 'astrom shift'?"),
         ("-target f", "before the command"),
         ("process", "genflat, autoflat, flatfield, gensky, skysub"),
@@ -329,10 +337,79 @@ def test_the_overview_is_short(capsys):
 def test_the_long_help_teaches(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert SAMPLE in text
+    assert parser.BEGIN[2][1] in text
     assert "Exit codes" in text
     for name in COMMANDS:
         assert name in text
+
+
+def test_the_manual_page_is_the_one_that_is_installed(capsys, require_program):
+    assert main(["man"]) == 0
+    page = capsys.readouterr().out
+    root = Path(__file__).resolve().parents[1]
+    assert (root / "docs" / "photometrus.1").read_text() == page, (
+        "photometrus man > docs/photometrus.1"
+    )
+    man = require_program("man")
+    command = [man, "--warnings", "-E", "UTF-8", "-l", "-"]
+    done = subprocess.run(command, input=page, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    text = re.sub(r"-\n +", "-", done.stdout)
+    for name, command in COMMANDS.items():
+        assert f"photometrus {name}" in text
+        assert all(f"-{option.name}" in text for option in command.options)
+
+
+@pytest.fixture(scope="module")
+def completion(tmp_path_factory):
+    """What each shell completes: (shell, words) to the choices."""
+    folder = tmp_path_factory.mktemp("completion")
+    (folder / "n512").mkdir()
+    made = {}
+    for shell in ("bash", "zsh", "fish"):
+        made[shell] = folder / f"completion.{shell}"
+        made[shell].write_text(manual.script(shell))
+    return made
+
+
+def completed(program: str, script: Path, line: str) -> set[str]:
+    """What bash or fish offers at the end of a line."""
+    if program.endswith("fish"):
+        code = f'source {script}; complete -C "photometrus {line}"'
+    else:
+        words = shlex.join([*line.split(), *([""] if line.endswith(" ") else [])])
+        code = (
+            f"source {script}; COMP_WORDS=(photometrus {words});"
+            " COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 )); _shtab_photometrus;"
+            ' printf "%s\\n" "${COMPREPLY[@]}"'
+        )
+    done = subprocess.run(
+        [program, "-c", code], capture_output=True, text=True, check=True, cwd=script.parent
+    )
+    assert done.stderr == ""
+    return {row.split("\t")[0].strip() for row in done.stdout.splitlines()}
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish"])
+def test_shells_complete(completion, require_program, shell):
+    program, script = require_program(shell), completion[shell]
+    assert completed(program, script, "pip") == {"pipeline"}
+    assert {"genflat", "skysub"} <= completed(program, script, "process ")
+    assert completed(program, script, "pipeline -eng") == {"-engine"}
+    assert completed(program, script, "pipeline -engine ") >= {"native", "astromatic"}
+    assert completed(program, script, "stack -parallel -net") >= {"-net_refine"}
+    assert any("n512" in one for one in completed(program, script, "stack -parent n"))
+
+
+def test_zsh_reads_its_completion(completion, require_program):
+    code = f"autoload -Uz compinit; compinit -u -D; source {completion['zsh']}"
+    done = subprocess.run(
+        [require_program("zsh"), "-c", f"{code} 2>/dev/null; print $_comps[photometrus]"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
+    subprocess.run([require_program("zsh"), "-n", completion["zsh"]], check=True)
+    assert completion["zsh"].read_text().startswith("#compdef photometrus")
 
 
 def test_the_version(capsys):
@@ -386,26 +463,14 @@ def test_progress_without_a_terminal_is_lines(capsys):
     with Screen().progress() as progress:
         for k in range(4):
             progress("C1 sky", k, 3)
-    # Only the last: the others came within the same ten seconds.
-    assert capsys.readouterr().err == "C1 sky 3/3\n"
-
-
-def test_bars_come_and_go():
-    terminal = io.StringIO()
-    with Bars(Console(file=terminal, force_terminal=True, width=100)) as bars:
-        bars.tell("C1 [bold] sky", 1, 2)
-        bars.bars.refresh()
-        assert list(bars.tasks) == ["C1 [bold] sky"]
-        bars.tell("C1 [bold] sky", 2, 2)
-        assert not bars.tasks
-    assert "C1 [bold] sky" in terminal.getvalue()
-    assert "1/2" in terminal.getvalue()
+    # Only the last: the others came within the same minute.
+    assert re.fullmatch(r"\d\d:\d\d:\d\dZ C1 sky 3/3, 0.0 s\n", capsys.readouterr().err)
 
 
 def test_a_password_is_not_retold():
-    text = cli.retold(["getdata", "-archive", "sftp://me:se%20cret@host:22/x", "-target", "a b"])
-    assert text == "photometrus getdata -archive sftp://me:***@host:22/x -target 'a b'"
-    assert cli.retold(["-archive", "http://host:80/x"]) == "photometrus -archive http://host:80/x"
+    text = retold(["getdata", "-archive", "sftp://me:se%20cret@host:22/x", "-target", "a b"])
+    assert text == "photometrus getdata -archive 'sftp://me:***@host:22/x' -target 'a b'"
+    assert retold(["-archive", "http://host:80/x"]) == "photometrus -archive http://host:80/x"
 
 
 # ---------------------------------------------------------------- results and exit codes
@@ -469,22 +534,6 @@ def test_a_bug_shows_itself(monkeypatch):
         main(["config"])
 
 
-def test_interrupted(tmp_path):
-    """Ctrl-C: one line, exit code 130."""
-    command = [sys.executable, "-m", "photometrus", "simulate", "-out", str(tmp_path / "n")]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=dict(os.environ)
-    )
-    assert process.stderr is not None
-    assert process.stderr.readline().startswith("sky: ")  # it is at work
-    process.send_signal(signal.SIGINT)
-    told = process.stderr.read()
-    process.stderr.close()
-    assert process.wait(timeout=60) == 130
-    assert told.splitlines()[-1] == "interrupted; type the same command to go on"
-    assert "Traceback" not in told
-
-
 def test_a_reader_that_has_enough(tmp_path):
     """``photometrus config | head -1`` ends without a traceback."""
     reading, writing = os.pipe()
@@ -521,6 +570,28 @@ def test_config_shows_what_holds(capsys, tmp_path):
     assert load(shown) == Config()
     file.write_text("[sky]\nclip_sgma = 9.0\n")
     assert "did you mean 'clip_sigma'" in failure(capsys, "config", "-config", str(file))
+
+
+def test_config_init_has_words_on_every_setting(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "mine.toml"
+    file.write_text("[sky]\nclip_sigma = 9.0\n[chip.3.sky]\nclip_sigma = 6.0\n")
+    assert main(["config", "init"]) == 0
+    text = (tmp_path / "photometrus.toml").read_text()
+    assert load(tmp_path / "photometrus.toml") == Config()
+    assert "# clip_sigma = 3.0  # rejection among the frames" in text
+    assert "# prior_arcsec = [ 30.0, " in text
+    assert "]  # How far the optics may differ" in text  # words of several lines, in one
+    # With its comments taken off, every setting is there, and has its default.
+    bare = tmp_path / "bare.toml"
+    bare.write_text(re.sub(r"^# (\w+ = )", r"\1", text, flags=re.M))
+    everything = tomllib.loads(dump(Config()))
+    del everything["chip"]
+    assert tomllib.loads(bare.read_text()) == everything
+    capsys.readouterr()
+    assert "is there already" in failure(capsys, "config", "init")
+    assert main(["config", "init", "-config", str(file), "-out", "again.toml"]) == 0
+    assert load(tmp_path / "again.toml") == load(file)
 
 
 def test_log_tells_whether_the_field_was_observed(capsys, night):
@@ -586,3 +657,18 @@ def test_simulate_writes_a_night(capsys, tmp_path):
     other.mkdir()
     (other / "precious").touch()
     assert "give an empty one" in failure(capsys, "simulate", "-out", str(other))
+
+
+def test_completion_and_its_shells(capsys):
+    assert main(["completion", "bash"]) == 0
+    assert capsys.readouterr().out == manual.script("bash")
+    assert "did you mean 'fish'?" in failure(capsys, "completion", "fihs")
+
+
+def test_the_help_comes_at_once():
+    """Within half a second of work, the interpreter's own start included."""
+    before = os.times()
+    subprocess.run([sys.executable, "-m", "photometrus", "-h"], capture_output=True, check=True)
+    after = os.times()
+    used = after.children_user + after.children_system
+    assert used - before.children_user - before.children_system < 0.5

@@ -16,6 +16,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
+import photometrus
 from photometrus.cli import parser
 from photometrus.cli.commands import COMMANDS
 from photometrus.cli.options import COMMON
@@ -27,6 +28,7 @@ from photometrus.io.fitsfile import COPY_KEYWORDS, coadd_header
 from photometrus.lightcurve import COLUMNS as CURVE_COLUMNS
 from photometrus.photometry.files import STAR_COLUMNS
 from photometrus.products import (
+    JOURNAL,
     Products,
     RampId,
     StackProducts,
@@ -212,7 +214,7 @@ def test_every_product_is_told():
     paths += [getattr(products, name)([first, last]) for name in ("sky", "coadd", "coadd_wcs")]
     paths += [products.page([first, last]), products.stack_flags([first, last])]
     paths += [products.weight([first, last]), products.run_record, products.config]
-    paths += [products.html_report]
+    paths += [products.html_report, Path(JOURNAL)]
     paths += [products.exposure([first, last]), products.depth([first, last])]
     for part in ("inc005", "alt1"):
         paths += [products.coadd([first, last], part), products.weight([first, last], part)]
@@ -325,6 +327,14 @@ def test_every_variable_of_the_environment_is_told():
     assert {name for name in told - real if "_VO_" not in name} == set()
 
 
+def test_every_public_name_is_told():
+    text = read("api.md")
+    told = set(re.findall(r"^\.\. auto\w+:: (\w+)$", text, re.M))
+    assert told == set(photometrus.__all__)
+    functions = {cells[0].strip("`") for cells in rows(text)}
+    assert functions == {name for name in told if name[0].islower()}
+
+
 # ---------------------------------------------------------------- commands to copy, links
 
 
@@ -343,14 +353,18 @@ def commands() -> list[str]:
 def test_commands_in_the_docs_are_right(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     stack = "stack/coadd.Open-J.01599131-01599329.C2.fits.fz"
-    for name in ("prime.toml", "sky.fits", "positions.csv", stack):  # files that an option wants
-        Path(name).parent.mkdir(exist_ok=True)
+    made = "field1111_20240606/J/stack/coadd.Open-J.01598971-01598999.C1.fits.fz"
+    names = ("prime.toml", "sky.fits", "positions.csv", "stack.fits", stack, made)
+    for name in names:  # files that an option wants
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text("ra,dec\n344.5,1.02\n")
-    words = shlex.split(line, comments=True)[1:]
+    alone = re.split(r" [>|] ", line)[0]  # where the shell sends it is the shell's
+    words = shlex.split(alone, comments=True)[1:]
     if words == ["-h"] or words == ["-version"]:
         return
     command, rest = parser.find_command(words)
-    parser.parse(command, rest)
+    if rest != ["-h"]:
+        parser.parse(command, rest)
 
 
 def test_there_are_commands_to_check():

@@ -149,7 +149,7 @@ def test_provenance_names_what_is_not_the_default_and_no_password(tmp_path):
     text = dump(replace(Config(), sky=changed, chip={"3": {"sky": {"clip_sigma": 6.0}}}))
     text = text.replace('archive = ""', 'archive = "sftp://me:hidden@a.example.org/"')
     assert changed_settings(text) == [
-        ("input.archive", '"sftp://me@a.example.org/"', '""'),
+        ("input.archive", '"sftp://me:***@a.example.org/"', '""'),
         ("sky.clip_sigma", "4.5", "3.0"),
         ("chip.3.sky.clip_sigma", "6.0", "–"),
     ]

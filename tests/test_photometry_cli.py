@@ -465,11 +465,36 @@ def test_a_hole_at_the_target_is_not_a_limit(sky, stars, folder, capsys):
     assert ">" not in report
 
 
-def test_passwords_stay_with_whoever_typed_them(sky, folder, capsys):
+def test_passwords_stay_with_whoever_typed_them(sky, folder, capsys, monkeypatch):
     url = "postgresql://me:s3cret@127.0.0.1:1/prime"
-    assert photometry("-filepath", folder / f"{STEM}.fits", "-catalog", url, *FAST) == 3
+    words = ("-filepath", folder / f"{STEM}.fits", "-catalog")
+    assert photometry(*words, url, *FAST) == 2
+    monkeypatch.setenv("PGPASSWORD", "s3cret")
+    assert photometry(*words, url.replace(":s3cret", ""), *FAST) == 3
     told = "".join(capsys.readouterr())
+    assert "a password in an address" in told
     assert "not calibrated" in told
     assert "s3cret" not in told
     assert not [path for path in folder.iterdir() if b"s3cret" in path.read_bytes()]
-    assert ":***@" in (folder / f"{STEM}.none.ecsv").read_text()
+
+
+# ---------------------------------------------------------------- names are only text
+
+EVIL = r"$\frac{$<script>[red]} # \x1b[31m ../../x"
+
+
+def test_names_of_targets_are_only_text(sky, stars, folder, tmp_path, capsys):
+    """A name that steers a terminal, a path, a figure or a page ends as a name."""
+    ra, dec = sky.at(TRANSIENT)
+    name = EVIL.replace(r"\x1b", "\x1b")
+    words = ("-filepath", folder / f"{STEM}.fits", "-catalog", stars, "-no_completeness")
+    assert photometry(*words, *aimed(sky), "-grb_name", name) == 2
+    listed = tmp_path / "positions.ecsv"
+    Table({"ra": [ra], "dec": [dec], "name": [name]}).write(listed)
+    before = {*tmp_path.rglob("*"), *tmp_path.parent.glob("*")}
+    assert photometry(*words, "-grb_coordlist", listed) == 0
+    assert "\x1b" not in "".join(capsys.readouterr())
+    made = {*tmp_path.rglob("*"), *tmp_path.parent.glob("*")} - before
+    assert {path.parent for path in made} == {folder}
+    assert [path for path in made if "Chart" in path.name]
+    assert not [path for path in made if b"\x1b" in path.read_bytes() and path.suffix != ".png"]

@@ -17,7 +17,7 @@ from photometrus.instrument import band_named
 from photometrus.io.archive import Archive, fetch_log, open_archive
 from photometrus.io.download import DownloadEvent, counted, download, write_failed
 from photometrus.io.nightlog import read_log, select
-from photometrus.io.whole import make_folder
+from photometrus.io.whole import make_folder, warn_of_links
 from photometrus.products import Products, RampId
 from photometrus.selection import Choice, choose
 from photometrus.stackfiles import check_extras
@@ -76,6 +76,7 @@ def arriving(request: Request, config: Config, progress: Progress) -> Generator[
     check_extras(config)
     products = Products(request.parent, request.band)
     make_folder(request.parent)
+    warn_of_links(request.parent)
     if not request.download:
         ramps = {chip: products.ramps_on_disk(chip) for chip in request.chips}
         if not any(ramps.values()):
@@ -87,7 +88,7 @@ def arriving(request: Request, config: Config, progress: Progress) -> Generator[
             f"file type {config.input.ftype!r}: raw frames cannot be reduced; use ramp here, or "
             "`photometrus getdata` to download them"
         )
-    with open_archive(config.input.archive or None) as archive:
+    with open_archive(config.input.archive or None, config.transfer) as archive:
         choice = chosen(_in_the_log(archive, request, products), config)
         coming = _chip_by_chip(archive, choice.ramps, products, request.night, config, progress)
         failed: list[tuple[RampId, str]] = []

@@ -3,6 +3,7 @@
 import re
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from inspect import getsource
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +11,9 @@ import tomli_w
 
 from photometrus.errors import MissingInput, UsageError, nearest
 from photometrus.instrument import CHIPS, DEFAULT_ROTATOR_DEG
+from photometrus.io.limits import TransferConfig
 from photometrus.lightcurve import LightCurveConfig
+from photometrus.passwords import refuse_password, without_password
 from photometrus.selection import SelectConfig
 from photometrus.stages.apertures import AperturesConfig
 from photometrus.stages.artifacts import ArtifactsConfig
@@ -38,8 +41,6 @@ from photometrus.stages.zeropoint import ZeroPointConfig
 from photometrus.substacks import SubstackConfig
 
 T = TypeVar("T")
-PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
-"""Between user and host of an address: it is never written."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class Config:
 
     run: RunConfig = field(default_factory=RunConfig)
     input: InputConfig = field(default_factory=InputConfig)
+    transfer: TransferConfig = field(default_factory=TransferConfig)
     select: SelectConfig = field(default_factory=SelectConfig)
     flat: FlatConfig = field(default_factory=FlatConfig)
     sky: SkyConfig = field(default_factory=SkyConfig)
@@ -155,14 +157,18 @@ def load(path: Path | None = None, overrides: dict[str, Any] | None = None) -> C
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise MissingInput(f"{path}: no such configuration file") from None
+            raise MissingInput(
+                f"{path}: no such configuration file; photometrus config init makes one"
+            ) from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise UsageError(f"{path}: not readable as TOML ({error})") from error
+            raise UsageError(
+                f"{path}: not readable as TOML ({error}); photometrus config init shows how"
+            ) from error
         config = merge(config, values, path.name)
     config = merge(config, overrides or {}, "options")
     for chip in config.chip:
         if chip not in {str(number) for number in CHIPS}:
-            raise UsageError(f"chip.{chip}: PRIME has chips 1 to 4")
+            raise UsageError(f"chip.{chip}: PRIME has chips 1 to 4; write for example [chip.3.sky]")
         config.for_chip(int(chip))
     return config
 
@@ -173,12 +179,16 @@ def merge(config: T, values: dict[str, Any], where: str = "config") -> T:
     changes: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
-            raise UsageError(f"{where}: unknown key {key!r}{nearest(key, known)}")
+            raise UsageError(
+                f"{where}: unknown key {key!r}{nearest(key, known)}; photometrus config shows all"
+            )
         old = getattr(config, key)
         name = f"{where}.{key}"
         if is_dataclass(old):
             if not isinstance(value, dict):
-                raise UsageError(f"{name}: a table of keys, not {value!r}")
+                raise UsageError(
+                    f"{name}: a table of keys, not {value!r}; write [{key}], then key = value"
+                )
             changes[key] = merge(old, value, name)
         else:
             changes[key] = _as(old, value, name)
@@ -186,7 +196,9 @@ def merge(config: T, values: dict[str, Any], where: str = "config") -> T:
 
 
 def _as(old: Any, value: Any, name: str) -> Any:
-    """`value` in the type of the default; UsageError when it is another."""
+    """`value` in the type of the default; UsageError when it is another, or holds a password."""
+    if isinstance(value, str):
+        refuse_password(value, f"in {name}, which is written to files that others read")
     if isinstance(old, bool) or isinstance(value, bool):
         right = isinstance(old, bool) and isinstance(value, bool)
     elif isinstance(old, float):
@@ -209,12 +221,48 @@ def _as(old: Any, value: Any, name: str) -> Any:
 
 def dump(config: Config) -> str:
     """The configuration as TOML, every key written out; passwords in addresses are not."""
+    return tomli_w.dumps(_plain(asdict(config)))
 
-    def plain(value: Any) -> Any:
-        if isinstance(value, str):
-            return PASSWORD.sub(r"\1@", value)
-        if isinstance(value, dict):
-            return {key: plain(inner) for key, inner in value.items()}
-        return list(value) if isinstance(value, tuple) else value
 
-    return tomli_w.dumps(plain(asdict(config)))
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_password(value)
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def commented(config: Config) -> str:
+    """The configuration as TOML with words on every key; a comment where it has its default."""
+    lines = ["# Settings of photometrus. What is commented out has its default.", ""]
+    for section in fields(Config):
+        own, usual = getattr(config, section.name), getattr(Config(), section.name)
+        if is_dataclass(own):
+            lines += _section(section.name, own, usual)
+    lines.append("# For one chip only: [chip.3.sky], and below it clip_sigma = 6.0")
+    changed = {"chip": _plain(config.chip)} if config.chip else {}
+    return "\n".join([*lines, tomli_w.dumps(changed)])
+
+
+def _section(name: str, own: Any, usual: Any) -> list[str]:
+    """The lines of a section, and of those in it."""
+    title = (type(own).__doc__ or "").splitlines()[0]
+    words, lines, inner = _words_of(type(own)), [f"# {title}", f"[{name}]"], []
+    for key in fields(own):
+        value, default = getattr(own, key.name), getattr(usual, key.name)
+        if is_dataclass(value):
+            inner += _section(f"{name}.{key.name}", value, default)
+            continue
+        text = " ".join(tomli_w.dumps({key.name: _plain(value)}).split())
+        mark = "# " if value == default else ""
+        said = words.get(key.name, "")
+        lines.append(f"{mark}{text}  # {said}" if said else f"{mark}{text}")
+    return [*lines, "", *inner]
+
+
+def _words_of(kind: type) -> dict[str, str]:
+    """What the source of a class says of its fields: behind them, or in a string below."""
+    found = re.findall(
+        r'^    (\w+): [^\n]*?(?:  # ([^\n]+)|\n    """(.+?)""")?$', getsource(kind), re.M | re.S
+    )
+    return {key: " ".join((behind or below).split()) for key, behind, below in found}

@@ -10,6 +10,7 @@ from astropy.io.fits import Header
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from photometrus.cards import card, figure
 from photometrus.products import RampId
 
 Image = NDArray[Any]  # float32 (ny, nx)
@@ -258,6 +259,22 @@ class Stack:
     wcs: WCS
     info: StackInfo
 
+    def __repr__(self) -> str:
+        ny, nx = self.data.shape
+        return f"<Stack {self.info.name}: {self.info.band}, {nx} x {ny} pixels>"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: what it is, instead of its pixels."""
+        ny, nx = self.data.shape
+        info = self.info
+        columns = ("target", "band", "chip ", "frames ", "exposure s ", "pixels ")
+        cells = (info.target, info.band, info.chip, info.n_frames, figure(info.exposure_s, 1),
+                 f"{nx} x {ny}")  # fmt: skip
+        return card(info.name, columns, [cells])
+
+
+NOTICE = 25
+"""Level of log records that everybody should see though nothing is wrong: INFO < it < WARNING."""
 
 Progress = Callable[[str, int, int], None]
 """Told what is going on: (step, done, of)."""

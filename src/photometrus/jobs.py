@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -15,13 +16,16 @@ from photometrus.cluster import Cluster, connected
 from photometrus.config import Config, RunConfig
 from photometrus.errors import ServiceError
 from photometrus.flats import Flats
-from photometrus.frame import Progress
+from photometrus.frame import NOTICE, Progress
 from photometrus.io.whole import remove
+from photometrus.kernels.resample import lanczos_rows
 from photometrus.memory import FULL_PIXELS, Room, room
 from photometrus.optics import FieldFit
 from photometrus.products import Products, RampId
 from photometrus.track import ChipResult
 from photometrus.workers import cores, threads
+
+log = logging.getLogger(__name__)
 
 Done = Callable[[ChipResult], None]
 """Told of a chip when it is finished, in any order."""
@@ -51,6 +55,8 @@ class Job:
         """Reduce the chip."""
         if not self.ramps:
             return ChipResult(self.chip, error="no ramps")
+        if not _kernels_are_there():
+            log.log(NOTICE, "compiling the numerical kernels, once on this machine: about a minute")
         for path in self.products.unfinished(self.chip):
             remove(path)  # of a run that was killed while it wrote
         with threads(n_threads) as each:
@@ -122,6 +128,12 @@ class Job:
             page=home(result.page),
             extras=[root / path.relative_to(root.absolute()) for path in result.extras],
         )
+
+
+def _kernels_are_there() -> bool:
+    """Whether an earlier run left its compiled kernels where this one finds them."""
+    folder = lanczos_rows.stats.cache_path if hasattr(lanczos_rows, "stats") else None
+    return folder is None or any(Path(folder).glob("resample.lanczos_rows-*.nbi"))
 
 
 def _absolute(text: str) -> str:

@@ -112,7 +112,7 @@ def reduce_night(
     that field. Raises PhotometrusError for what stops everything: no archive, no log, nothing of
     what was asked for in it.
     """
-    with open_archive(config.input.archive or None) as archive:
+    with open_archive(config.input.archive or None, config.transfer) as archive:
         path = fetch_log(archive, request.night, request.root)
     parts = parts_of(read_log(path), request)
     results = _reduce_parts(parts, request, config, progress)
@@ -177,6 +177,7 @@ def _reduce_parts(
         Runner(config.run) as run,
     ):
         try:
+            progress("night", 0, len(parts))
             for part in parts:
                 tell = partial(told, part)
                 material = fetching.submit(_prepare, part, request, config, tell)

@@ -20,6 +20,7 @@ from astropy.table import Table
 from photometrus import __version__, astromatic
 from photometrus import config as configuration
 from photometrus.arrivals import Material, Request, arriving, chosen, joined
+from photometrus.cards import Loss, card
 from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, ServiceError
 from photometrus.flats import Flats, store_folder
@@ -27,14 +28,14 @@ from photometrus.frame import Progress, no_progress
 from photometrus.instrument import CHIPS, CHIPS_FIELD_RADIUS_DEG, band_named, night_of
 from photometrus.io import fitsfile
 from photometrus.io.catalogs import default_cache, reference
-from photometrus.io.whole import whole
+from photometrus.io.whole import warn_of_links, whole
 from photometrus.jobs import Job, Runner
 from photometrus.optics import FieldFit, combined
 from photometrus.products import Products, RampId
 from photometrus.resume import finished, recorded_chips
 from photometrus.selection import Choice
 from photometrus.stackfiles import check_extras
-from photometrus.track import ChipResult, Verdict
+from photometrus.track import CHIP_COLUMNS, ChipResult, Verdict
 from photometrus.workers import load_meanwhile
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,22 @@ class Observation:
             chip.error or any(verdict.lost for verdict in chip.verdicts) for chip in self.chips
         )
 
+    @property
+    def losses(self) -> list[Loss]:
+        """What of it is not in the stacks."""
+        missing: list[Loss] = [(name, "not downloaded", why) for name, why in self.missing]
+        return missing + [loss for chip in self.chips for loss in chip.losses]
+
+    def __repr__(self) -> str:
+        return f"<Observation in {self.record.parent}: {self.chips}, {len(self.losses)} not in it>"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: what the command shows."""
+        root = self.record.parent
+        rows = [chip.row(root) for chip in self.chips]
+        notes = [*self.notes, *(f"C{one.chip}: {note}" for one in self.chips for note in one.notes)]
+        return card(str(root), CHIP_COLUMNS, rows, self.losses, notes)
+
 
 def reduce_observation(
     request: Request, config: Config, *, progress: Progress = no_progress
@@ -97,6 +114,7 @@ def reduce_folder(
     """Reduce chips whose ramps are on disk already."""
     band_named(band)
     check_extras(config)
+    warn_of_links(parent)
     products = Products(parent, band)
     ramps = {chip: products.ramps_on_disk(chip) for chip in chips}
     if not any(ramps.values()):
@@ -206,6 +224,8 @@ def reduce_parts(
                 jobs |= new
                 with one_at_a_time:
                     chips |= _unchanged(new, products) if part.resume else {}
+                for chip in sorted(set(new) & set(chips)):
+                    progress(f"C{chip} as before", 1, 1)
                 todo = [job for chip, job in new.items() if chip not in chips]
                 send(_knowing(todo, products, part.choice.ramps), progress, done)
         shared = shared_field(list(chips.values()), config)

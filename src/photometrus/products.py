@@ -15,6 +15,7 @@ The tree of one observation (one field, date and band), which users know by hear
     PARENT/stack/exptime.Open-J.<first>-<last>.C1.fits  depth....fits
     PARENT/stack/qa.Open-J.<first>-<last>.C1.png       the chip's page: how good it all is
     PARENT/ramp_fit_log_2024-06-06.dat  .clean.dat  run.json  config.toml  report.html
+    PARENT/photometrus.log                             all that was told, run after run
 
 What is measured on a stack stands beside it::
 
@@ -37,6 +38,7 @@ from pathlib import Path
 from photometrus.errors import UsageError
 from photometrus.instrument import filters_of
 
+JOURNAL = "photometrus.log"
 RAMP_NAME = re.compile(r"(?P<serial>\d{8})C(?P<chip>[1-4])(?=\.)")
 
 
@@ -221,7 +223,7 @@ class Products:
     @property
     def journal(self) -> Path:
         """All that was told, run after run."""
-        return self.root / "photometrus.log"
+        return self.root / JOURNAL
 
     @property
     def html_report(self) -> Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from photometrus.cards import Loss, card, figure
 from photometrus.frame import Bad, Flags, Frame, Image
 from photometrus.instrument import GAIN_E_PER_ADU
 from photometrus.optics import FieldFit
@@ -17,6 +19,11 @@ from photometrus.stages.coadd import Layer
 from photometrus.stages.detrend import CalibratedPixels
 from photometrus.stages.placement import Placement
 from photometrus.stages.sky import Sky, no_mask
+
+CHIP_COLUMNS = ("chip", "frames ", 'seeing " ', "rms mas ", "dithers mas ", "sky ADU ", "stack")
+FRAME_COLUMNS = ("frame", "", 'seeing " ', "ellipticity ", "sky ADU ", "transparency ", "rms mas ")
+MAX_NAMES = 2
+"""Frames with one fate that are named singly."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,65 @@ class ChipResult:
     """What this chip's stars say of what all chips share; None without a catalogue."""
     made_from: str = ""
     """What tells other files, settings or versions: a digest."""
+
+    @property
+    def losses(self) -> list[Loss]:
+        """What of it is not in the stack."""
+        rows = [(f"C{self.chip}", "no stack", self.error)] if self.error else []
+        fates = groupby(self.verdicts, lambda verdict: (verdict.used, verdict.lost, verdict.reason))
+        for (used, lost, reason), same in fates:
+            if not used:
+                names = [verdict.frame for verdict in same]
+                rows.append((_span(names), "lost" if lost else "left out", reason))
+        return rows
+
+    def row(self, parent: Path) -> tuple[str, ...]:
+        """Its cells below CHIP_COLUMNS, the stack as seen from a folder."""
+        numbers = self.numbers
+        used = sum(verdict.used for verdict in self.verdicts)
+        return (
+            f"C{self.chip}",
+            f"{used}/{len(self.verdicts)}",
+            figure(numbers.get("seeing_arcsec"), 2),
+            figure(numbers.get("rms_arcsec"), 0, 1000),
+            figure(numbers.get("internal_rms_arcsec"), 0, 1000),
+            figure(numbers.get("sky_adu"), 0),
+            "failed" if self.coadd is None else str(below(self.coadd, parent)),
+        )
+
+    def __repr__(self) -> str:
+        used = sum(verdict.used for verdict in self.verdicts)
+        made = self.coadd or f"no stack: {self.error}"
+        return f"<C{self.chip}: {used} of {len(self.verdicts)} frames, {made}>"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: a row per frame."""
+        rows = [
+            (
+                verdict.frame,
+                "in the stack" if verdict.used else "lost" if verdict.lost else "left out",
+                figure(verdict.seeing_arcsec, 2),
+                figure(verdict.ellipticity, 2),
+                figure(verdict.sky_adu, 0),
+                figure(verdict.transparency, 2),
+                figure(verdict.rms_arcsec, 0, 1000),
+            )
+            for verdict in self.verdicts
+        ]
+        title = f"C{self.chip}: {self.coadd or 'no stack'}"
+        return card(title, FRAME_COLUMNS, rows, self.losses, self.notes)
+
+
+def _span(names: list[str]) -> str:
+    """Successive frames with one fate in one line: each name, or the ends and how many."""
+    if len(names) <= MAX_NAMES:
+        return " ".join(names)
+    return f"{names[0]} ... {names[-1]} ({len(names)} frames)"
+
+
+def below(path: Path, parent: Path) -> Path:
+    """A path as seen from a folder that it is in."""
+    return path.relative_to(parent) if path.is_relative_to(parent) else path
 
 
 @dataclass(frozen=True, eq=False)

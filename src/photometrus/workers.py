@@ -27,8 +27,11 @@ def threads(n: int) -> Iterator[Each]:
     if n <= 1:
         yield map
         return
-    with ThreadPoolExecutor(n, thread_name_prefix="photometrus") as pool:
+    pool = ThreadPoolExecutor(n, thread_name_prefix="photometrus")
+    try:
         yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)  # whoever is interrupted waits for what runs, no more
 
 
 def load_meanwhile(module: str) -> None:

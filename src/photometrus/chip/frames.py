@@ -95,7 +95,7 @@ def calibrate(run: Run, frames: list[Frame], flat: detrend.Flat) -> list[Track]:
         background = flat_background(level, pixels.shape, run.config.background.mesh_pix)
         return Track(replace(frame, pixels=pixels), background)
 
-    done, lost = try_each(start, frames, run.each)
+    done, lost = try_each(start, frames, run.counted("calibrate", len(frames)))
     run.lose((frame.name, error) for frame, error in lost)
     if not done:
         raise TooFewFrames(f"none of {len(frames)} frames has usable pixels")

@@ -27,7 +27,9 @@ def judge(run: Run, tracks: list[Track]) -> None:
             judged(track.frame, used=not reason, reason=reason), lost=lost
         )
     if not run.used(tracks):
-        raise TooFewFrames("no frame is good enough for a stack")
+        raise TooFewFrames(
+            "no frame is good enough for a stack; -include all keeps each that can be placed"
+        )
 
 
 def numbers(run: Run, good: list[Track]) -> dict[str, float]:

@@ -64,6 +64,7 @@ def reduce_chip(
         log.error("C%d: %s", chip, error)  # noqa: TRY400 - explained, not a bug
         result = ChipResult(chip, verdicts=run.all_verdicts(), notes=run.notes, error=str(error))
     result.numbers["seconds"] = round(time.monotonic() - started, 2)
+    progress(f"C{chip} {'failed' if result.error else 'finished'}", 1, 1)
     return result
 
 

@@ -51,6 +51,7 @@ class Run:
         """`each` that reports how many items are done."""
 
         def wrapped(function: Callable, items: Iterable[Any]):
+            self.progress(f"C{self.chip} {step}", 0, total)
             for k, result in enumerate(self.each(function, items), start=1):
                 self.progress(f"C{self.chip} {step}", k, total)
                 yield result

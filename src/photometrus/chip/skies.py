@@ -19,7 +19,8 @@ from photometrus.track import Track
 
 def first_sky(run: Run, tracks: list[Track]) -> list[Track]:
     """The tracks with the sky with nothing hidden; hot pixels are flagged from now on."""
-    raw = make_sky(run, tracks, [sky.no_mask(tracks[0].pixels.shape)] * len(tracks)).image
+    hide = [sky.no_mask(tracks[0].pixels.shape)] * len(tracks)
+    raw = make_sky(run, tracks, hide, step="first sky").image
     flat = tracks[0].pixels.flat
     flat = replace(flat, bad=flat.bad | sky.hot_pixels(raw, run.config.sky))
     first = sky.Sky(sky.fill_sky(raw, run.config.sky))
@@ -31,9 +32,12 @@ def first_sky(run: Run, tracks: list[Track]) -> list[Track]:
 
 
 def make_sky(
-    run: Run, tracks: list[Track], hide: Sequence[Mask], *, average: bool = False
+    run: Run, tracks: list[Track], hide: Sequence[Mask], *, step: str, average: bool = False
 ) -> sky.Votes:
-    """The sky of the frames, or the one that was given, or a constant for too few frames."""
+    """The sky of the frames, or the one that was given, or a constant for too few frames.
+
+    step : what it is called while it is made
+    """
     shape = tracks[0].pixels.shape
     nobody = np.zeros(shape, np.uint16)
     given = run.config.input.sky_override
@@ -51,7 +55,7 @@ def make_sky(
             f"{run.config.sky.min_frames}): a smooth sky was fitted to each"
         )
         return sky.Votes(np.ones(shape, np.float32), nobody, float("nan"))
-    run.progress(f"C{run.chip} sky", 0, 1)
+    run.progress(f"C{run.chip} {step}", 0, 1)
     votes = sky.make_sky(
         [track.pixels for track in tracks],
         [track.background for track in tracks],
@@ -60,7 +64,7 @@ def make_sky(
         average=average,
         each=run.each,
     )
-    run.progress(f"C{run.chip} sky", 1, 1)
+    run.progress(f"C{run.chip} {step}", 1, 1)
     return votes
 
 
@@ -126,7 +130,7 @@ def with_sky(run: Run, makers: list[Track], served: list[Track], *, running: boo
 
     running : it is one of several; they wait on disk
     """
-    votes = make_sky(run, makers, [track.mask for track in makers], average=True)
+    votes = make_sky(run, makers, [track.mask for track in makers], step="sky", average=True)
     final = sky.settle(votes) if votes.noise > 0 else sky.Sky(sky.fill_sky(votes.image))
     ramps = [track.frame.info.ramp for track in makers] if running else run.ramps
     write_sky(run, np.asarray(final.image), makers, ramps)

@@ -44,7 +44,10 @@ def solve(run: Run, tracks: list[Track]) -> tuple[list[Track], Table | None]:
         if track.placement is None
     )
     if not placed:
-        raise TooFewFrames("no frame was found on the sky")
+        raise TooFewFrames(
+            "no frame was found on the sky; check -catalog and the headers' pointing, or believe it"
+            " with -no_shift"
+        )
     config = run.config
     if run.shared is not None:
         run.note(

@@ -1,18 +1,19 @@
 """The command line: words to values, values to ONE call of a recipe; the only room that prints."""
 
 import os
-import re
-import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from photometrus import __version__
 from photometrus.cli import parser
-from photometrus.cli.command import DONE, FAILED, INTERRUPTED, USAGE
+from photometrus.cli.command import DONE, FAILED, USAGE
+from photometrus.cli.stopping import Stopped, Stopping, stoppable
+from photometrus.cli.words import clean, retold
 from photometrus.errors import PhotometrusError, UsageError
+from photometrus.passwords import refuse_password
 
-SECRET = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
+STOPPED = "stopped; what is finished is kept. To go on:\n  {}\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,21 +22,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 is no reason to fail
-    try:
-        return _run(words)
-    except PhotometrusError as error:
-        _complain(error)
-        return USAGE if isinstance(error, UsageError) else FAILED
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; type the same command to go on\n")
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever reads us, head for example, has enough; Python's own last flush must not fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+    with stoppable(STOPPED.format(clean(retold(words)))) as stopping:
+        try:
+            return _run(words, stopping)
+        except PhotometrusError as error:
+            sys.stderr.write(f"{clean(error)}\n")
+            return USAGE if isinstance(error, UsageError) else FAILED
+        except Stopped:
+            stopping.leave()
+        except BrokenPipeError:
+            # Whoever reads us, head for example, has enough; Python's own last flush must not fail.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILED
 
 
-def _run(words: list[str]) -> int:
+def _run(words: list[str], stopping: Stopping) -> int:
     if not words:
         sys.stdout.write(parser.short_help())
         return DONE
@@ -45,6 +46,8 @@ def _run(words: list[str]) -> int:
     if words[0] in ("-version", "--version", "-V"):
         sys.stdout.write(f"photometrus {__version__}\n")
         return DONE
+    for word in words:
+        refuse_password(word, "on the command line, where everyone on this machine can read it")
     command, rest = parser.find_command(words)
     try:
         given = parser.parse(command, rest)
@@ -55,17 +58,9 @@ def _run(words: list[str]) -> int:
     from photometrus.cli.show import Screen
 
     screen = Screen(quiet="quiet" in given, verbose="verbose" in given)
+    stopping.hush = screen.hush
     with screen.listening():
         room = import_module(f"photometrus.cli.{command.room}")
-        return getattr(room, command.runner)(Order(command, given, screen, retold(words)))
-
-
-def retold(words: Sequence[str]) -> str:
-    """The command as it was typed, for the record; without passwords."""
-    return SECRET.sub(r"\1:***@", shlex.join(["photometrus", *words]))
-
-
-def _complain(error: PhotometrusError) -> None:
-    from photometrus.cli.show import clean
-
-    sys.stderr.write(f"{clean(error)}\n")
+        code = getattr(room, command.runner)(Order(command, given, screen, retold(words)))
+        screen.end(code)
+        return code

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 from photometrus.cli.options import Option
 
-DONE, FAILED, USAGE, LOSSES, INTERRUPTED = 0, 1, 2, 3, 130
-"""Exit codes."""
+DONE, FAILED, USAGE, LOSSES = 0, 1, 2, 3
+"""Exit codes; one that was stopped by a signal has 128 and its number."""
 
 
 @dataclass(frozen=True)

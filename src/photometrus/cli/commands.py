@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from photometrus.cli.beginning import BEGINNING
 from photometrus.cli.command import Command, needed
 from photometrus.cli.options import (
     ARCHIVE,
@@ -503,24 +504,21 @@ SERVE = Command(
     room="reporting",
     bare="path",
 )
-SETTINGS = Command(
-    "config",
-    "the settings, all with their values",
-    "Shows every setting as TOML: the defaults, or what FILE makes of them. Keep what you change\n"
-    "and give it with -config; options on the command line go before it.",
-    {
-        "What": (Option("out", "write it there instead", "FILE", path),),
-        "General": COMMON,
-    },
-    "photometrus config -out prime.toml",
+WARM = Command(
+    "warm",
+    "compile the numerical kernels now, and not in the first run",
+    "Reduces a small simulated chip and throws it away: numba then has compiled what every later\n"
+    "run needs, about a minute's work. It is kept beside the package, or where the environment\n"
+    "variable NUMBA_CACHE_DIR says.",
+    {"General": (VERBOSE, QUIET, HELP)},
+    "photometrus warm",
 )
-
 COMMANDS = {
     command.name: command
     for command in (
         PIPELINE, PHOTOMETRY, FULL, LIGHTCURVE, NIGHT, STACK, GETDATA, LOG, GENFLAT, AUTOFLAT,
         FLATFIELD, GENSKY, SKYSUB, STACK_FRAMES, ANGLE, SHIFT, ASTROMATIC, NET, REPORT, SERVE,
-        SIMULATE, SETTINGS,
+        SIMULATE, WARM, *BEGINNING,
     )
 }  # fmt: skip
 GROUPS = {"process": "steps on pixels", "astrom": "steps of astrometry"}
@@ -540,5 +538,5 @@ def overview() -> Iterator[tuple[str, str]]:
             if first not in seen:
                 yield first, f"{GROUPS[first]}: {', '.join(members(first))}"
             seen.add(first)
-        else:
+        elif name == first:
             yield name, command.summary

@@ -3,20 +3,22 @@
 import math
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from photometrus.cli.board import MEASURING
 from photometrus.cli.command import DONE, FAILED, LOSSES
 from photometrus.cli.order import Order
 from photometrus.cli.run import reduced
 from photometrus.cli.show import Screen, figure
 from photometrus.errors import MissingInput, PhotometrusError, UsageError
-from photometrus.instrument import filters_of
 
 if TYPE_CHECKING:
     from photometrus.config import Config
+    from photometrus.frame import Progress
     from photometrus.photometry.request import Photometry
     from photometrus.sighting import Target
 
@@ -60,26 +62,18 @@ def full(order: Order) -> int:
 def lightcurve(order: Order) -> int:
     """One position on all stacks below a folder."""
     from photometrus.io.results import write_table
-    from photometrus.lightcurve import find_stacks, light_curve
-    from photometrus.photometry.epoch import measure_epoch
+    from photometrus.photometry.curve import curve_below
     from photometrus.plots.lightcurve import draw_light_curve
-    from photometrus.workers import cores, threads
 
     root, name, config = order["path"], order.get("grb_name", "target"), order.config()
-    band = order.get("band")
-    stacks = [path for path in find_stacks(root) if band is None or is_of(path, band)]
     system = config.photometry.magsys
-    with (
-        order.screen.progress() as progress,
-        threads(config.run.threads or cores()) as each,
-    ):
-        table = light_curve(
-            stacks,
+    with order.screen.progress() as progress:
+        table = curve_below(
+            root,
             order["grb_ra"],
             order["grb_dec"],
-            partial(measure_epoch, config=config, each=each),
-            config.lightcurve,
-            system=system,
+            config,
+            band=order.get("band", ""),
             t0_mjd=order.get("t0", math.nan),
             progress=progress,
         )
@@ -106,12 +100,6 @@ def lightcurve(order: Order) -> int:
     order.screen.line(f"{path}")
     order.screen.line(f"{path.with_suffix('.png')}")
     return LOSSES if lost else DONE
-
-
-def is_of(stack: Path, band: str) -> bool:
-    """Whether a stack's name says that it is of a band; any other name may be of any."""
-    words = re.match(r"coadd\.(\w+-\w+)\.", stack.name)
-    return words is None or words[1] == "-".join(filters_of(band))
 
 
 def stacks_in(folder: Path) -> list[Path]:
@@ -148,29 +136,51 @@ def measured(order: Order, stacks: list[Path], config: "Config", band: str) -> i
         raise UsageError("-grb_only needs a target: -grb_ra and -grb_dec, or -grb_coordlist")
     results: list[Photometry] = []
     failed = False
-    for stack in stacks:
-        begun = time.monotonic()
-        try:
-            with (
-                order.screen.progress() as progress,
-                threads(config.run.threads or cores()) as each,
-            ):
+    rows = dict(zip(stacks, row_names(stacks), strict=True))
+    order.keep_journal(observation_of(stacks[0]))
+    with (
+        order.screen.progress(MEASURING, list(rows.values())) as progress,
+        threads(config.run.threads or cores()) as each,
+    ):
+        for stack, row in rows.items():
+            begun = time.monotonic()
+            try:
                 one = measure_stack(
-                    replace(request, stack=stack), config, each=each, progress=progress
-                )
-        except PhotometrusError as error:
-            if len(stacks) == 1:
-                raise
-            order.screen.warn(f"{stack.name}: {error}")
-            failed = True
-            continue
-        results.append(one)
-        order.screen.step(f"{stack.name}: {time.monotonic() - begun:.1f} s")
+                    replace(request, stack=stack), config, each=each,
+                    progress=partial(_of_row, row, progress),
+                )  # fmt: skip
+            except PhotometrusError as error:
+                if len(stacks) == 1:
+                    raise
+                progress(f"{row} failed", 1, 1)
+                order.screen.warn(f"{stack.name}: {error}")
+                failed = True
+                continue
+            results.append(one)
+            progress(f"{row} finished", 1, 1)
+            order.screen.step(f"{stack.name}: {time.monotonic() - begun:.1f} s")
     if not results:
         return FAILED
     show(order.screen, results, query=request.query_only)
     refused = any(one.refused for one in results)
     return LOSSES if failed or refused else DONE
+
+
+def row_names(stacks: Sequence[Path]) -> list[str]:
+    """What the rows of stacks are called while they are measured: by chip, where that will do."""
+    found = [re.search(r"\.(C[1-4])\.", path.name) for path in stacks]
+    chips = [match[1] for match in found if match]
+    return chips if len(set(chips)) == len(stacks) else [path.name for path in stacks]
+
+
+def observation_of(stack: Path) -> Path:
+    """The folder of the observation that a stack is of; its own, when it stands alone."""
+    folder = stack.absolute().parent
+    return folder.parent if folder.name == "stack" else folder
+
+
+def _of_row(row: str, progress: "Progress", step: str, done: int, of: int) -> None:
+    progress(f"{row} {step}", done, of)
 
 
 def targets_of(order: Order) -> "tuple[Target, ...]":
@@ -195,10 +205,10 @@ def targets_of(order: Order) -> "tuple[Target, ...]":
 def show(screen: Screen, results: "list[Photometry]", *, query: bool = False) -> None:
     """The tables of what was measured, the targets, the notes, the files."""
     if not query:
-        columns = ("stack", "sources ", 'FWHM " ', "zero point ", "+- stat ", "sys ", "stars ",
-                   "from", "5 sigma ", "50 % ")  # fmt: skip
+        from photometrus.photometry.request import COLUMNS
+
         system = results[0].system
-        screen.table(f"magnitudes: {system or 'none'}", columns, [_row(one) for one in results])
+        screen.table(f"magnitudes: {system or 'none'}", COLUMNS, [one.row() for one in results])
     for one in results:
         if one.refused:
             screen.warn(f"{one.info.name}: not calibrated: {one.refused}")
@@ -210,21 +220,3 @@ def show(screen: Screen, results: "list[Photometry]", *, query: bool = False) ->
             screen.raw("\n" + one.reports[0] + "\n" if one.reports else "")
         for path in one.made:
             screen.line(f"{path}")
-
-
-def _row(one: "Photometry") -> tuple[str, ...]:
-    zp = one.zero_point
-    zp = zp if zp is not None and zp.trusted else None
-    value = math.nan if zp is None else zp.value + zp.offset(one.system)
-    return (
-        one.info.name,
-        f"{len(one.sources)}",
-        figure(one.fwhm_arcsec, 2),
-        figure(value, 3),
-        figure(zp.err_stat if zp is not None else None, 3),
-        figure(zp.err_sys if zp is not None else None, 3),
-        f"{zp.n_stars if zp is not None else 0}",
-        (zp.survey if zp is not None else "") or "-",
-        figure(one.limit_5sigma, 2),
-        figure(one.limit50, 2),
-    )

@@ -179,15 +179,22 @@ def path(text: str) -> Path:
     return Path(text).expanduser()
 
 
-def one_of(*choices: str) -> Callable[[str], str]:
+@dataclass(frozen=True)
+class OneOf:
     """Reads one of some words."""
 
-    def read(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"expected {', '.join(choices)}{nearest(text, choices)}")
+    choices: tuple[str, ...]
+
+    def __call__(self, text: str) -> str:
+        """The word; ValueError for any other."""
+        if text not in self.choices:
+            raise ValueError(f"expected {', '.join(self.choices)}{nearest(text, self.choices)}")
         return text
 
-    return read
+
+def one_of(*choices: str) -> OneOf:
+    """Reads one of some words."""
+    return OneOf(choices)
 
 
 def scheduler(text: str) -> str:
@@ -197,6 +204,11 @@ def scheduler(text: str) -> str:
     if SCHEDULER_ADDRESS.fullmatch(text) is None:
         raise ValueError("expected tcp://host:8786, tls://host:8786 or a scheduler file, *.json")
     return text
+
+
+FILES, FOLDERS = (file, file_text, path), (folder, folder_text)
+"""How files and folders are read."""
+SHELLS = ("bash", "zsh", "fish")
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import partial
+from textwrap import wrap
 from typing import Any, NoReturn
 
 from photometrus.cli.command import Command
@@ -27,18 +28,31 @@ OTHER_WORDS = {
     "exposure_map": "exptime_map",
 }  # fmt: skip
 """What else people call an option."""
-BESIDE = ("process", "astrom", "simulate", "config")
-"""Commands that are for single steps, for trying out, for settings."""
+BESIDE = ("process", "astrom", "simulate", "warm", "config", "completion", "man")
+"""Commands for single steps, trying out, the installation, settings, comfort."""
 EXIT_CODES = (
-    "Exit codes: 0 done, 1 failed, 2 the command was wrong, 3 done with losses (in a table)"
+    "Exit codes: 0 done, 1 failed, 2 the command was wrong, 3 done with losses (in a table),\n"
+    "130 or 143 stopped by Ctrl-C or a signal"
 )
+
+OTHER_COMMANDS = {
+    "multi_master": "pipeline",
+    "master": "stack",
+    "super_master": "night",
+    "tds": "night",
+    "logger": "log",
+    "single_photometry": "photometry",
+    "photomgrb": "photometry",
+}
+"""What the older scripts call them."""
 
 
 def find_command(words: Sequence[str]) -> tuple[Command, list[str]]:
     """The command that the first words name, and the words after it; UsageError otherwise."""
     first, rest = words[0], list(words[1:])
     if first in COMMANDS:
-        return COMMANDS[first], rest
+        step = " ".join(words[:2])
+        return (COMMANDS[step], rest[1:]) if rest and step in COMMANDS else (COMMANDS[first], rest)
     if first in GROUPS:
         steps = members(first)
         if not rest or rest[0].startswith("-"):
@@ -55,6 +69,9 @@ def find_command(words: Sequence[str]) -> tuple[Command, list[str]]:
     for group in GROUPS:
         if first in members(group):
             raise UsageError(f"no command {first!r}; did you mean '{group} {first}'?")
+    older = OTHER_COMMANDS.get(first.removesuffix(".py").lower())
+    if older is not None:
+        raise UsageError(f"no command {first!r}; here it is: photometrus {older}")
     raise UsageError(f"no command {first!r}; there are {', '.join(names)}{nearest(first, names)}")
 
 
@@ -106,9 +123,10 @@ def _stray(
         value = rest[0] if rest and meant.shown and not rest[0].startswith("-") else meant.shown
         return f"{where}: {word!r} has no dash; did you mean '{f'-{meant.name} {value}'.strip()}'?"
     before = done[-1].replace("=", " ", 1) if done else ""
-    hint = (
-        f" after {before!r}; a value with blanks needs quotes" if "=" in "".join(done[-1:]) else ""
+    way_out = (
+        "no blank after a comma" if before.endswith(",") else "a value with blanks needs quotes"
     )
+    hint = f" after {before!r}; {way_out}" if "=" in "".join(done[-1:]) else ""
     return (
         f"{where}: what is {word!r}{hint}? Options begin with a dash, for example: {command.sample}"
     )
@@ -208,25 +226,38 @@ def parse(command: Command, words: Sequence[str]) -> dict[str, Any]:
     return given
 
 
+BEGIN = (
+    ("all there?", "photometrus doctor"),
+    ("observed?", "photometrus log -date 20240606"),
+    ("reduce it", "photometrus pipeline -target field1111 -date 20240606 -band J"),
+    ("look at it", "field1111_20240606/J/report.html; the stacks are in stack/"),
+    ("measure it", "photometrus photometry -stackpath field1111_20240606/J/stack"),
+)
+"""The way that most people go."""
+
+
 def short_help() -> str:
-    """The overview: a line for each command that most people need, one for the rest."""
+    """What it is for, the way to a stack, all commands, where more is said; in a dozen lines."""
     lines = ["photometrus: from a night of PRIME ramps to stacks, magnitudes and limits"]
-    lines += [f"  {name:10s} {words}" for name, words in overview() if name not in BESIDE]
-    lines.append(f"  {'also':10s} {', '.join(name for name, _ in overview() if name in BESIDE)}")
-    lines.append("photometrus COMMAND -h explains; photometrus -h tells more")
+    lines += [f"  {words:10s} {command}" for words, command in BEGIN]
+    lines.append("Stopped, by whatever? Type the same command: it goes on. Commands:")
+    most = ", ".join(name for name, _ in overview() if name not in BESIDE)
+    lines += wrap(most, 78, initial_indent="  ", subsequent_indent="  ")
+    lines.append(f"  also {', '.join(name for name, _ in overview() if name in BESIDE)}")
+    lines.append("photometrus COMMAND -h explains one; photometrus -h tells more")
     return "\n".join(lines) + "\n"
 
 
 def long_help(version: str) -> str:
-    """The overview, with how to begin and what holds for all commands."""
-    lines = [f"photometrus {version}", short_help(), "To begin:", f"  {SAMPLE}", ""]
-    lines.append("Single steps:")
-    lines += [f"  {n:18s} {c.summary}" for n, c in COMMANDS.items() if " " in n]
+    """The overview, what each command does, and what holds for all of them."""
+    lines = [f"photometrus {version}", short_help(), "What they do:"]
+    lines += [f"  {n:18s} {c.summary}" for n, c in COMMANDS.items()]
     lines += [
         "",
         "Options are written -date or --date, with their full names.",
         "Settings: defaults, then -config FILE.toml, then options; photometrus config shows them.",
         "Environment: PHOTOMETRUS_ARCHIVE (URL), PHOTOMETRUS_FLATS (folder), PHOTOMETRUS_CACHE.",
         EXIT_CODES,
+        "To read: docs/user-guide.md beside the source; photometrus man | man -l -",
     ]
     return "\n".join(lines) + "\n"

@@ -4,13 +4,13 @@ What a recipe needs is imported in the function that calls it: numba and astropy
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from photometrus import config as configuration
+from photometrus.cli.board import REDUCING
 from photometrus.cli.command import DONE, FAILED, LOSSES
 from photometrus.cli.order import Order
 from photometrus.cli.show import Screen, figure
@@ -20,7 +20,7 @@ from photometrus.products import Products, default_parent
 
 if TYPE_CHECKING:
     from photometrus.night import NightReport
-    from photometrus.pipeline import ChipResult, Observation
+    from photometrus.pipeline import Observation
     from photometrus.steps import StepResult
 
 SIMULATE_FIELDS = {
@@ -42,8 +42,6 @@ SIMULATE_FIELDS = {
     "no_log_header": "log_header",
 }
 """Options of ``simulate`` whose field in SimulateConfig is called otherwise."""
-MAX_NAMES = 2
-"""Frames with one fate that are named singly."""
 NO_FIELDS = ("out", "quiet", "verbose")
 
 
@@ -70,11 +68,17 @@ def reduced(order: Order) -> tuple[int, "Observation"]:
         command=order.text,
     )
     config = order.config()
+    order.keep_journal(request.parent)
     begun = time.monotonic()
-    with order.screen.progress() as progress:
+    with order.screen.progress(REDUCING, chip_rows(order.chips)) as progress:
         observation = reduce_observation(request, config, progress=progress)
     seconds = time.monotonic() - begun
     return show_observation(order.screen, request.parent, observation, seconds), observation
+
+
+def chip_rows(chips: Iterable[int]) -> list[str]:
+    """What the rows of chips are called while they are reduced."""
+    return [f"C{chip}" for chip in chips]
 
 
 def night(order: Order) -> int:
@@ -91,9 +95,11 @@ def night(order: Order) -> int:
         observer=order.get("observer", ""),
         command=order.text,
     )
+    config = order.config()
+    order.keep_journal(root)
     begun = time.monotonic()
-    with order.screen.progress() as progress:
-        report = reduce_night(request, order.config(), progress=progress)
+    with order.screen.progress(REDUCING, of_each_part=len(order.chips)) as progress:
+        report = reduce_night(request, config, progress=progress)
     show_night(order.screen, report, time.monotonic() - begun)
     if report.failed:
         return FAILED
@@ -127,7 +133,7 @@ def show_night(screen: Screen, report: "NightReport", seconds: float) -> None:
         if one.observation is None:
             losses.append((name, "failed", one.error))
         else:
-            losses += [(f"{name} {what}", how, why) for what, how, why in _losses(one.observation)]
+            losses += [(f"{name} {what}", how, why) for what, how, why in one.observation.losses]
     screen.losses(losses, "Not in the stacks")
     screen.line(f"{seconds:.0f} s; the table: {report.path}")
 
@@ -142,8 +148,10 @@ def stack(order: Order) -> int:
     there = tuple(chip for chip in CHIPS if any(products.ramps(chip).glob("*.ramp.fits")))
     chips = order.get("chip", there or tuple(CHIPS))
     config = order.config()
+    if parent.is_dir():
+        order.keep_journal(parent)
     begun = time.monotonic()
-    with order.screen.progress() as progress:
+    with order.screen.progress(REDUCING, chip_rows(chips)) as progress:
         observation = reduce_folder(
             parent, band, chips, config, command=order.text, progress=progress
         )
@@ -154,9 +162,10 @@ def show_observation(
     screen: Screen, parent: Path, observation: "Observation", seconds: float
 ) -> int:
     """The tables of an observation, and the exit code."""
-    columns = ("chip", "frames ", 'seeing " ', "rms mas ", "dithers mas ", "sky ADU ", "stack")
-    screen.table(f"{parent}", columns, [_chip_row(result, parent) for result in observation.chips])
-    screen.losses(_losses(observation), "Not in the stacks")
+    from photometrus.track import CHIP_COLUMNS, below
+
+    screen.table(f"{parent}", CHIP_COLUMNS, [chip.row(parent) for chip in observation.chips])
+    screen.losses(observation.losses, "Not in the stacks")
     for note in observation.notes:
         screen.warn(f"note: {note}")
     for result in observation.chips:
@@ -165,53 +174,14 @@ def show_observation(
     for result in observation.chips:
         for path in result.extras:
             if not path.name.startswith("weight."):
-                screen.line(f"C{result.chip}: also {_below(path, parent)}")
+                screen.line(f"C{result.chip}: also {below(path, parent)}")
     screen.line(f"{seconds:.0f} s; everything that was measured: {observation.record}")
+    page = Products(observation.record.parent, "").html_report
+    if page.is_file():
+        screen.line(f"all of it on one page, for a browser: {page}")
     if all(result.coadd is None for result in observation.chips):
         return FAILED
     return DONE if observation.complete else LOSSES
-
-
-def _chip_row(result: "ChipResult", parent: Path) -> tuple[str, ...]:
-    numbers = result.numbers
-    used = sum(verdict.used for verdict in result.verdicts)
-    path = "failed" if result.coadd is None else str(_below(result.coadd, parent))
-    return (
-        f"C{result.chip}",
-        f"{used}/{len(result.verdicts)}",
-        figure(numbers.get("seeing_arcsec"), 2),
-        figure(numbers.get("rms_arcsec"), 0, 1000),
-        figure(numbers.get("internal_rms_arcsec"), 0, 1000),
-        figure(numbers.get("sky_adu"), 0),
-        path,
-    )
-
-
-def _losses(observation: "Observation") -> list[tuple[str, str, str]]:
-    """(what, what happened, why) of everything that is not in the stacks."""
-    rows = [(name, "not downloaded", reason) for name, reason in observation.missing]
-    for result in observation.chips:
-        if result.error:
-            rows.append((f"C{result.chip}", "no stack", result.error))
-        fates = groupby(
-            result.verdicts, lambda verdict: (verdict.used, verdict.lost, verdict.reason)
-        )
-        for (used, lost, reason), same in fates:
-            if not used:
-                names = [verdict.frame for verdict in same]
-                rows.append((_span(names), "lost" if lost else "left out", reason))
-    return rows
-
-
-def _span(names: list[str]) -> str:
-    """Successive frames with one fate in one line: each name, or the ends and how many."""
-    if len(names) <= MAX_NAMES:
-        return " ".join(names)
-    return f"{names[0]} ... {names[-1]} ({len(names)} frames)"
-
-
-def _below(path: Path, parent: Path) -> Path:
-    return path.relative_to(parent) if path.is_relative_to(parent) else path
 
 
 # ---------------------------------------------------------------- steps
@@ -260,6 +230,7 @@ def getdata(order: Order) -> int:
     parent = order.get("parent", default_parent(target, night, band))
     where = (Products(parent, band), target, night, order.chips)
     overwrite = order.get("overwrite", False)
+    order.keep_journal(parent)
     return _step(
         order, partial(steps.get_data, *where, order.config(), overwrite=overwrite), parent
     )
@@ -395,6 +366,16 @@ def simulate(order: Order) -> int:
     return DONE
 
 
+def warm(order: Order) -> int:
+    """The kernels."""
+    from photometrus.warming import warm
+
+    with order.screen.progress() as progress:
+        seconds = warm(progress)
+    order.screen.line(f"the numerical kernels are compiled ({seconds:.0f} s)")
+    return DONE
+
+
 def config(order: Order) -> int:
     """The settings."""
     text = configuration.dump(order.config())
@@ -406,4 +387,17 @@ def config(order: Order) -> int:
         raise UsageError(f"-out {out}: is there already; give another name")
     out.write_text(text, encoding="utf-8")
     order.screen.line(f"{out}: change what you like, give it with -config {out}")
+    return DONE
+
+
+config_show = config
+
+
+def config_init(order: Order) -> int:
+    """A file of settings to begin with."""
+    out = order.get("out", Path("photometrus.toml"))
+    if out.exists():
+        raise UsageError(f"-out {out}: is there already; give another name")
+    out.write_text(configuration.commented(order.config()), encoding="utf-8")
+    order.screen.line(f"{out}: uncomment and change what you like, give it with -config {out}")
     return DONE

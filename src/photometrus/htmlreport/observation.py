@@ -12,9 +12,10 @@ from typing import Any
 
 from photometrus.errors import MissingInput, PhotometrusError, UsageError
 from photometrus.htmlreport.pictures import Picture, Preview, figure, preview
-from photometrus.htmlreport.provenance import changed_settings, without_passwords
+from photometrus.htmlreport.provenance import changed_settings
 from photometrus.htmlreport.tables import Photometry, marks, photometry
 from photometrus.io.fitsfile import header_wcs, read_image
+from photometrus.passwords import without_password
 from photometrus.products import Products
 
 QUARTERS = {1: ("north-west", 0, 1), 2: ("north-east", 0, 0), 3: ("south-west", 1, 1),
@@ -80,7 +81,7 @@ class Observation:
     @property
     def command(self) -> str:
         """The command as typed, without passwords."""
-        return without_passwords(str(self.record.get("command") or "–"))
+        return without_password(str(self.record.get("command") or "–"))
 
     @property
     def changed(self) -> list[tuple[str, str, str]]:
@@ -207,7 +208,7 @@ def observation(root: Path) -> Observation:
     name = next((chip.target for chip in shown if chip.target), "") or found.name
     path, config = Products(root, "").config, ""
     if path.is_file():
-        config = without_passwords(path.read_text(encoding="utf-8", errors="replace"))
+        config = without_password(path.read_text(encoding="utf-8", errors="replace"))
     curves = [
         (f"Light curve of {path.stem.removeprefix('lightcurve.')}", picture)
         for path in sorted(root.glob("lightcurve.*.png"))

@@ -1,14 +1,12 @@
 """How an observation was made: what went in, and which settings are not the defaults."""
 
-import re
 import tomllib
 from collections.abc import Iterator
 from typing import Any
 
 from photometrus import config as configuration
 from photometrus.config import Config
-
-PASSWORD = re.compile(r"(://[^/@:\s]*):[^/@\s]*@")
+from photometrus.passwords import without_password
 
 
 def changed_settings(text: str) -> list[tuple[str, str, str]]:
@@ -33,12 +31,7 @@ def said(value: Any) -> str:
     """A setting as TOML has it."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return without_passwords(f'"{value}"' if isinstance(value, str) else str(value))
-
-
-def without_passwords(text: str) -> str:
-    """A text whose addresses have no passwords."""
-    return PASSWORD.sub(r"\1@", text)
+    return without_password(f'"{value}"' if isinstance(value, str) else str(value))
 
 
 def _flat(table: dict[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,6 +6,7 @@ in the order of the rows below, so that a server need not list its folders.
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -15,6 +16,8 @@ from pathlib import Path
 from fsspec.implementations.local import LocalFileSystem
 
 from photometrus.errors import MissingInput, PhotometrusError, ServiceError, UsageError, nearest
+from photometrus.io.arriving import is_web_page
+from photometrus.io.limits import TransferConfig
 from photometrus.io.nightlog import clean_log, decode
 from photometrus.io.transport import (
     AbsentError,
@@ -34,6 +37,12 @@ N_TRIES = 3
 REACH_DAYS = 14
 """How far to look for the log of another night."""
 CHUNK_BYTES = 1 << 20
+MAX_LOG_BYTES = 100 << 20
+"""A busy night's log has half a megabyte."""
+
+
+class TooLongError(Exception):
+    """What comes is larger or slower than a log can be. Asking again will not help."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +129,7 @@ class Archive:
 
     def connect(self) -> Transport:
         """A further connection, for another thread. Raises ServiceError."""
-        return connect(self.address)
+        return connect(self.address, self.transport.limits)
 
     def places(self, ramp: RampId, kind: str = "ramp") -> list[Place]:
         """Where a ramp of a kind, or what serves in its place, may be; best first."""
@@ -160,17 +169,18 @@ def archive_url(given: str | None = None) -> str:
     return url
 
 
-def open_archive(url: str | None = None) -> Archive:
+def open_archive(url: str | None = None, limits: TransferConfig | None = None) -> Archive:
     """Connects to an archive, and finds out once how its disks hang below the root.
 
     url : a folder, ``http(s)://``, ``sftp://user@host:port/path`` or ``ssh://``; None takes the
         environment's PHOTOMETRUS_ARCHIVE. The root holds ``nfs/``, or is it.
+    limits : of time and size; None: the usual ones
 
     Raises UsageError for an address that is none, ServiceError when the server cannot be reached,
     refuses us or is not the known one, MissingInput when the folder is not there or no archive.
     """
     address = parse_address(archive_url(url))
-    transport = connect(address)
+    transport = connect(address, limits)
     try:
         mounts = _find_mounts(transport)
     except PhotometrusError:
@@ -180,7 +190,7 @@ def open_archive(url: str | None = None) -> Archive:
     return Archive(address, mounts, transport)
 
 
-def connect(address: Address) -> Transport:
+def connect(address: Address, limits: TransferConfig | None = None) -> Transport:
     """A new connection. Raises ServiceError or MissingInput with the way out."""
     if address.scheme == "file":
         if not Path(address.root or "/").is_dir():
@@ -188,15 +198,15 @@ def connect(address: Address) -> Transport:
                 f"archive {address.text}: no such folder; give the folder that holds nfs/ or "
                 "prime01/, or an http(s):// or sftp:// address"
             )
-        return Transport(address, LocalFileSystem(skip_instance_cache=True))
+        return Transport(address, LocalFileSystem(skip_instance_cache=True), limits)
     # paramiko and aiohttp cost 0.2 s each to import: only who needs one pays
     if address.scheme == "sftp":
         from photometrus.io.sftp import connect_sftp
 
-        return connect_sftp(address)
+        return connect_sftp(address, limits)
     from photometrus.io.web import connect_web
 
-    return connect_web(address)
+    return connect_web(address, limits)
 
 
 def _find_mounts(transport: Transport) -> tuple[str, ...]:
@@ -229,7 +239,8 @@ def fetch_log(archive: Archive, night: date, folder: Path) -> Path:
     Both files are written whole or not at all. Raises MissingInput that names nights with a log
     when this one has none, ServiceError when the archive fails.
     """
-    content = _read_log(archive, night)
+    reasons: list[str] = []
+    content = _read_log(archive, night, reasons=reasons)
     if content is None:
         others = [other.isoformat() for other in nights_near(archive, night, 3)]
         known = (
@@ -237,7 +248,8 @@ def fetch_log(archive: Archive, night: date, folder: Path) -> Path:
             if others
             else (f"nor is there one within {REACH_DAYS} days; check -date (yyyymmdd) and -archive")
         )
-        raise MissingInput(f"archive {archive}: no night log of {night.isoformat()}; {known}")
+        why = f" ({reasons[0]})" if reasons else ""
+        raise MissingInput(f"archive {archive}: no night log of {night.isoformat()}{why}; {known}")
     path = folder / log_name(night)
     write_bytes(path, content)
     write_bytes(folder / clean_log_name(night), clean_log(decode(content)).encode())
@@ -262,24 +274,36 @@ def _nights_with_log(archive: Archive, night: date, reach_days: int) -> Iterator
                 yield other
 
 
-def _read_log(archive: Archive, night: date, *, head_only: bool = False) -> bytes | None:
-    """The bytes of a night's log (or just its beginning); None when there is no such log."""
+def _read_log(
+    archive: Archive, night: date, *, head_only: bool = False, reasons: list[str] | None = None
+) -> bytes | None:
+    """The bytes of a night's log (or just its beginning); None when there is no such log.
+
+    reasons : is told why not, where it is more than that nothing is there
+    """
     for path in archive.log_paths(night):
-        content = _read(archive, path, head_only=head_only)
-        if content is not None and not _is_web_page(content):
-            return content
+        try:
+            content = _read(archive, path, head_only=head_only)
+        except AbsentError as error:
+            why = str(error)
+        else:
+            if not is_web_page(content):
+                return content
+            why = "a web page came in its place"
+        if reasons is not None and why != "not there":
+            reasons.append(f"{path}: {why}")
     return None
 
 
-def _read(archive: Archive, path: str, *, head_only: bool) -> bytes | None:
-    """A small file's bytes, None when it is not there; ServiceError after N_TRIES failures."""
+def _read(archive: Archive, path: str, *, head_only: bool) -> bytes:
+    """A small file's bytes. Raises AbsentError; ServiceError after N_TRIES failures."""
     reason: BrokenError
     for _ in range(N_TRIES):
         try:
             with archive.transport.open(path) as stream:
                 return stream.read(CHUNK_BYTES) if head_only else _read_all(stream)
-        except AbsentError:
-            return None
+        except TooLongError as error:
+            raise ServiceError(f"archive {archive}: {path}: {error}; is it a night log?") from error
         except BrokenError as error:
             reason = error
     raise ServiceError(
@@ -288,13 +312,18 @@ def _read(archive: Archive, path: str, *, head_only: bool) -> bytes | None:
 
 
 def _read_all(stream: Stream) -> bytes:
-    """Everything. Raises BrokenError when it is less than the server announced."""
-    content = b"".join(iter(lambda: stream.read(CHUNK_BYTES), b""))
+    """Everything. Raises BrokenError when it is less than announced, TooLongError for no log."""
+    content = bytearray()
+    end = time.monotonic() + stream.transport.limits.max_file_s
+    while chunk := stream.read(CHUNK_BYTES):
+        content += chunk
+        if len(content) > MAX_LOG_BYTES:
+            raise TooLongError(f"longer than {MAX_LOG_BYTES >> 20} MB")
+        if time.monotonic() > end:
+            raise TooLongError(
+                f"{len(content)} bytes in transfer.max_file_s = "
+                f"{stream.transport.limits.max_file_s:g} s"
+            )
     if stream.size_bytes is not None and len(content) < stream.size_bytes:
         raise BrokenError(f"{len(content)} of {stream.size_bytes} bytes came")
-    return content
-
-
-def _is_web_page(content: bytes) -> bool:
-    """True for what some servers send, with a smile, in place of a file they do not have."""
-    return content[:1024].lstrip().lower().startswith((b"<!doctype html", b"<html"))
+    return bytes(content)

@@ -2,17 +2,19 @@
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from photometrus.errors import FrameError, PhotometrusError, UsageError
 from photometrus.frame import Progress
 from photometrus.io.archive import CHUNK_BYTES, N_TRIES, Archive, Place, fallbacks
+from photometrus.io.arriving import Arriving
 from photometrus.io.fz import fault, unpack
 from photometrus.io.transport import AbsentError, BrokenError, Stream, Transport
 from photometrus.io.whole import write_bytes
@@ -162,6 +164,7 @@ class _Job:
         self.kind = kind
         self.overwrite = overwrite
         self.progress = progress
+        self.limits = archive.transport.limits
         self.stop = threading.Event()
         self._telling = threading.Lock()
         self.connections = _Connections(archive.connect)
@@ -205,60 +208,88 @@ class _Job:
         return _Outcome(ramp, "missing", "; ".join(reasons) or nowhere)
 
     def _fetch_patiently(self, ramp: RampId, place: Place, path: Path) -> None:
-        """Tries one place `N_TRIES` times. Raises AbsentError, BrokenError."""
-        for attempt in range(1, N_TRIES + 1):
-            try:
-                with self.connections.one() as transport:
-                    return self._fetch_once(transport, ramp, place, path)
-            except BrokenError as error:
-                log.info("%s: %s: try %d of %d: %s", ramp, place.path, attempt, N_TRIES, error)
-                if attempt == N_TRIES:
-                    raise
-            if self.stop.wait(RETRY_WAIT_S * 2 ** (attempt - 1)):
-                raise CancelledError
-        return None
+        """Tries one place until `N_TRIES` in a row bring nothing. Raises AbsentError, BrokenError.
 
-    def _fetch_once(self, transport: Transport, ramp: RampId, place: Place, path: Path) -> None:
-        """Copies, checks, unpacks, and puts in place. Raises AbsentError, BrokenError."""
-        part = path.with_name(f"{path.name}.part")
-        packed = path.with_name(f"{path.name}.fz.part")
-        arriving = packed if place.kind.endswith("_fz") else part
+        What came before a line broke is kept, and the next try goes on behind it.
+        """
+        arriving = Arriving(path, packed=place.kind.endswith("_fz"))
+        end = time.monotonic() + self.limits.max_file_s
+        attempt = 0
         try:
-            with transport.open(place.path) as stream, _writing(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._copy(stream, arriving, ramp)
-            wrong = fault(arriving)
-            if wrong == NOT_FITS or wrong == "empty":
-                raise AbsentError(wrong)
-            if arriving is packed:
-                self._unpack(packed, part)
-            elif wrong:
-                log.warning("%s: %s is %s on the server; taken as it is", ramp, place.path, wrong)
-            with _writing(path):
-                part.replace(path)
-        finally:
-            for leftover in (part, packed):
-                with suppress(OSError):
-                    leftover.unlink()
-
-    def _copy(self, stream: Stream, arriving: Path, ramp: RampId) -> None:
-        """Copies in chunks. Raises BrokenError when the length is not the announced one."""
-        done = 0
-        with arriving.open("wb") as file:
-            while chunk := stream.read(CHUNK_BYTES):
-                if self.stop.is_set():
+            while True:
+                before = arriving.n_bytes
+                try:
+                    with self.connections.one() as transport:
+                        self._copy(transport, place.path, arriving, ramp, end)
+                    return self._settle(ramp, place, arriving)
+                except BrokenError as error:
+                    attempt = 1 if arriving.n_bytes > before else attempt + 1
+                    came = f"{ramp}: {place.path}: {arriving.n_bytes} bytes"
+                    log.info("%s, try %d of %d: %s", came, attempt, N_TRIES, error)
+                    if attempt == N_TRIES or time.monotonic() > end:
+                        raise
+                if self.stop.wait(RETRY_WAIT_S * 2 ** (attempt - 1)):
                     raise CancelledError
-                file.write(chunk)
-                done += len(chunk)
-                self._tell(DownloadEvent(ramp, "bytes", done, stream.size_bytes))
-        if stream.size_bytes is not None and done != stream.size_bytes:
-            raise BrokenError(f"{done} of {stream.size_bytes} bytes came")
+        finally:
+            arriving.remove()
 
-    def _unpack(self, packed: Path, part: Path) -> None:
+    def _settle(self, ramp: RampId, place: Place, arriving: Arriving) -> None:
+        """Checks what came, unpacks it, and puts it in place. Raises AbsentError."""
+        wrong = fault(arriving.path)
+        if wrong == NOT_FITS or wrong == "empty":
+            raise AbsentError("a web page, no FITS file" if arriving.is_web_page() else wrong)
+        if arriving.packed:
+            self._unpack(arriving)
+        elif wrong:
+            log.warning(
+                "%s: %s is %s on the server, or still being written; taken as it is, and fetched "
+                "again next time", ramp, place.path, wrong,
+            )  # fmt: skip
+        with _writing(arriving.goal):
+            arriving.part.replace(arriving.goal)
+
+    def _copy(
+        self, transport: Transport, path: str, arriving: Arriving, ramp: RampId, end: float
+    ) -> None:
+        """Copies in chunks, from where the last try broke off. Raises BrokenError, AbsentError.
+
+        end : when it must be done, on the clock of time.monotonic
+        """
+        with (
+            transport.open(path, arriving.n_bytes, arriving.mark) as stream,
+            _writing(arriving.goal),
+            arriving.open(stream.begin, stream.mark) as file,
+        ):
+            self._copy_stream(stream, file, arriving, ramp, end)
+        if stream.size_bytes is not None and arriving.n_bytes != stream.size_bytes:
+            raise BrokenError(f"{arriving.n_bytes} of {stream.size_bytes} bytes came")
+
+    def _copy_stream(
+        self, stream: Stream, file: BinaryIO, arriving: Arriving, ramp: RampId, end: float
+    ) -> None:
+        """Copies up to the announced size: a file that grows meanwhile ends there."""
+        while chunk := stream.read(arriving.still(stream.size_bytes, CHUNK_BYTES)):
+            if self.stop.is_set():
+                raise CancelledError
+            file.write(chunk)
+            arriving.n_bytes += len(chunk)
+            stream.transport.check_size(arriving.n_bytes)
+            self._tell(DownloadEvent(ramp, "bytes", arriving.n_bytes, stream.size_bytes))
+            if time.monotonic() > end:
+                limit = f"transfer.max_file_s = {self.limits.max_file_s:g} s"
+                raise BrokenError(f"too slow, {arriving.n_bytes} bytes in {limit}")
+
+    def _unpack(self, arriving: Arriving) -> None:
         """Unpacks what came. Raises AbsentError when it cannot be, PhotometrusError (disk)."""
+        packed = arriving.path
         try:
-            with _writing(part):
-                unpack(packed, part, as_float=self.kind not in ("raw", "raw_fz"))
+            with _writing(arriving.part):
+                unpack(
+                    packed,
+                    arriving.part,
+                    as_float=self.kind not in ("raw", "raw_fz"),
+                    max_bytes=self.limits.max_file_bytes,
+                )
         except FrameError as error:
             raise AbsentError(str(error).removeprefix(f"{packed.name}: ")) from error
 

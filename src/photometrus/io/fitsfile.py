@@ -73,7 +73,9 @@ def open_ramp(path: Path) -> tuple[fits.Header, RawRows]:
     """
     name = path.name
     if not path.exists():
-        raise MissingInput(f"{path}: not there")
+        raise MissingInput(
+            f"{path}: not there; check the name, or `photometrus getdata` fetches it"
+        )
     try:
         with warnings.catch_warnings():
             # "File may have been truncated" is one of them: said below, as an error of ours.
@@ -216,7 +218,7 @@ def _times(header: fits.Header, name: str, length_s: float) -> tuple[float, floa
 def read_image(path: Path) -> tuple[Image, fits.Header]:
     """The first image of a FITS file as native float32, and its header; MissingInput without it."""
     if not path.exists():
-        raise MissingInput(f"{path}: not there")
+        raise MissingInput(f"{path}: not there; check the name")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyUserWarning)
@@ -226,7 +228,7 @@ def read_image(path: Path) -> tuple[Image, fits.Header]:
                         return np.ascontiguousarray(hdu.data, dtype=np.float32), hdu.header.copy()
     except (OSError, VerifyError, ValueError, TypeError) as error:
         raise MissingInput(f"{path}: not readable as FITS ({_one_line(error)})") from error
-    raise MissingInput(f"{path}: no two-dimensional image in it")
+    raise MissingInput(f"{path}: no two-dimensional image in it; give another file")
 
 
 def read_flags(path: Path) -> Flags | None:

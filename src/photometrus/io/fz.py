@@ -1,5 +1,6 @@
 """Whether a FITS file is whole, and tile-compressed ramps back to plain ones."""
 
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -14,7 +15,11 @@ BLOCK_BYTES = 2880
 CARD_BYTES = 80
 MAX_HEADER_BLOCKS = 1000
 """No header is longer (36 000 cards); what is, is not a header."""
+MAX_AXES = 999
 SIGNATURE = b"SIMPLE  ="
+
+MOST_OF_GZIP = 1032
+"""Bytes that one byte of gzip's method can become."""
 
 COMPRESSION_CARDS = (
     "XTENSION",
@@ -81,33 +86,37 @@ def _unit_bytes(file: BinaryIO) -> int | None:
                 return n_blocks * BLOCK_BYTES + _padded_data_bytes(sizes)
             if card[8:10] == b"= " and (key in sizes or key.startswith(b"NAXIS")):
                 value = card[10:].split(b"/")[0].strip()
-                sizes[key] = int(value) if value.lstrip(b"-").isdigit() else 0
+                sizes[key] = int(value) if value.removeprefix(b"-").isdigit() else 0
     return None
 
 
 def _padded_data_bytes(sizes: dict[bytes, int]) -> int:
     """Bytes of the data unit that the cards describe, in whole blocks."""
     n_axes = sizes[b"NAXIS"]
-    if n_axes < 1:
+    if not 1 <= n_axes <= MAX_AXES:
         return 0
     elements = 1
     for axis in range(1, n_axes + 1):
         elements *= sizes.get(b"NAXIS%d" % axis, 0)
     used = abs(sizes[b"BITPIX"]) // 8 * sizes[b"GCOUNT"] * (sizes[b"PCOUNT"] + elements)
-    return -(-used // BLOCK_BYTES) * BLOCK_BYTES
+    return max(0, -(-used // BLOCK_BYTES) * BLOCK_BYTES)
 
 
-def unpack(packed: Path, plain: Path, *, as_float: bool = True) -> None:
+def unpack(
+    packed: Path, plain: Path, *, as_float: bool = True, max_bytes: int = 1_000_000_000
+) -> None:
     """Writes the first image of a tile-compressed FITS file as a plain one.
 
     The image goes to the primary unit of `plain`: float32 (or, without `as_float`, the type it
     had), NaN and 65535 as they come, with all cards of its header but those about compression.
-    Raises FrameError when the file is not whole, has no image or cannot be decoded.
+    Raises FrameError when the file is not whole, has no image, cannot be decoded, or would unpack
+    to more than `max_bytes`.
     """
     wrong = fault(packed, all_units=True)
     if wrong:
         raise FrameError(f"{packed.name}: {wrong}; cannot be unpacked")
     try:
+        _refuse_bomb(packed, max_bytes)
         with fits.open(packed, memmap=False) as units:
             images = [unit for unit in units if unit.is_image and unit.header.get("NAXIS") == 2]
             if not images:
@@ -127,3 +136,33 @@ def unpack(packed: Path, plain: Path, *, as_float: bool = True) -> None:
     fits.PrimaryHDU(data, header).writeto(
         plain, output_verify="silentfix+ignore", overwrite=True, checksum=False
     )
+
+
+def _refuse_bomb(packed: Path, max_bytes: int) -> None:
+    """FrameError for an image, or a piece of one, that can unpack to more than `max_bytes`."""
+    with fits.open(packed, disable_image_compression=True, memmap=True) as units:
+        n_bytes = max((_most_bytes(unit) for unit in units if unit.header.get("ZIMAGE")), default=0)
+    if n_bytes > max_bytes:
+        raise FrameError(
+            f"{packed.name}: may unpack to {n_bytes / 1e9:.3g} GB, more than "
+            f"transfer.max_file_gb = {max_bytes / 1e9:g}"
+        )
+
+
+def _most_bytes(unit: fits.BinTableHDU) -> int:
+    """What a compressed image, or a piece of it while it is unpacked, can need.
+
+    A piece that gzip packed may hold a thousand times its own bytes, whatever the header says of
+    it; honest ones are rows of the image.
+    """
+    header = unit.header
+    n_pixels = math.prod(int(header[f"ZNAXIS{k + 1}"]) for k in range(int(header["ZNAXIS"])))
+    n_bytes = n_pixels * abs(int(header["ZBITPIX"])) // 8
+    zipped = {"GZIP_COMPRESSED_DATA"}
+    if str(header["ZCMPTYPE"]).startswith("GZIP"):
+        zipped.add("COMPRESSED_DATA")
+    for column in zipped & set(unit.columns.names):
+        if len(unit.data):
+            pieces = unit.data.view(np.ndarray)[column][:, 0]
+            n_bytes = max(n_bytes, int(pieces.max()) * MOST_OF_GZIP)
+    return n_bytes

@@ -239,7 +239,9 @@ def read_ldac(path: Path, *, extension: int = 0) -> tuple[fits.Header, Table]:
             cards = list(takewhile(lambda card: card.rstrip() != "END", cards))
             return fits.Header.fromstring("".join(cards)), _sources_of(tables[extension].data)
     except FileNotFoundError:
-        raise MissingInput(f"{path}: no such source list") from None
+        raise MissingInput(
+            f"{path}: no such source list; `photometrus astrom shift` writes them"
+        ) from None
     except OSError as error:
         raise UsageError(f"{path}: not a FITS file ({error})") from error
 
@@ -276,7 +278,9 @@ def read_head(path: Path, *, extension: int = 0) -> fits.Header:
     try:
         text = path.read_text("latin-1")
     except FileNotFoundError:
-        raise MissingInput(f"{path}: no such header file") from None
+        raise MissingInput(
+            f"{path}: no such header file; `photometrus astrom astromatic` writes them"
+        ) from None
     blocks: list[list[fits.Card]] = [[]]
     for number, line in enumerate(text.splitlines(), start=1):
         if line.rstrip() == "END":

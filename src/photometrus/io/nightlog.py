@@ -60,6 +60,10 @@ NO_VALUE = frozenset({"none", "nan", "null", "n/a", "-", "--"})
 """How a line says that it does not know (compared in lower case)."""
 LARGEST_INTEGER = 2**31 - 1
 FLAT_TYPE = "FLAT"
+MAX_LINE = 2000
+"""Characters: a ramp's line has about 200. What is longer is not looked at."""
+MAX_RAMPS = 20_000
+"""More than a night can hold: one every three seconds from dusk to dawn."""
 MAX_LISTED = 20
 """Targets named in a message about one that is not there."""
 
@@ -143,9 +147,9 @@ def clean_log(text: str) -> str:
 
     Lines that are not ramps are dropped, names are repaired, a repeated line is written once.
     The result is as valid an input as the original. Never raises: without ramps only the header
-    is left.
+    is left; of more than `MAX_RAMPS` the first.
     """
-    columns, rows = _rows(text)
+    columns, rows, _ = _rows(text)
     lines = [" ".join(columns)]
     lines += [" ".join(row.get(name, "None") for name in columns) for row in rows]
     return "\n".join(dict.fromkeys(lines)) + "\n"
@@ -159,9 +163,13 @@ def parse_log(text: str, name: str = "night log") -> Table:
 
     Columns: those of `COLUMNS`, any further ones of the log's own header as text, and `serial`
     (int64), `band` (a name of instrument.BANDS, or empty). Of two lines with one serial the later
-    counts. Raises MissingInput when no line is a ramp.
+    counts. Raises MissingInput when no line is a ramp, or more are than a night can hold.
     """
-    _, rows = _rows(text, name)
+    _, rows, strange = _rows(text)
+    if strange:
+        log.warning("%s: %d lines dropped, e.g. %.60r", name, len(strange), strange[0])
+    if len(rows) > MAX_RAMPS:
+        raise MissingInput(f"{name}: more than {MAX_RAMPS} ramps; is it the log of one night?")
     if not rows:
         raise MissingInput(f"{name}: {_emptiness(text)}; is it the right file, whole and a log?")
     by_serial = {parse_ramp(row["filename"] + ".").serial: row for row in rows}
@@ -298,13 +306,21 @@ def _summary(part: Table, target: str, band: str) -> dict[str, object]:
     }
 
 
-def _rows(text: str, name: str = "night log") -> tuple[tuple[str, ...], list[dict[str, str]]]:
-    """The log's columns, and its ramps as column -> token, in the order of the lines."""
+def _rows(text: str) -> tuple[tuple[str, ...], list[dict[str, str]], list[str]]:
+    """The log's columns, its ramps as column -> token in the order of the lines, other lines.
+
+    Ends one after `MAX_RAMPS`.
+    """
     columns: tuple[str, ...] = ()
     current = STANDARD_COLUMNS
     rows: list[dict[str, str]] = []
     strange: list[str] = []
     for line in text.splitlines():
+        if len(line) > MAX_LINE:
+            strange.append(line[:MAX_LINE])
+            continue
+        if len(rows) > MAX_RAMPS:
+            break
         header = _header(line)
         if header:
             current = header
@@ -315,9 +331,7 @@ def _rows(text: str, name: str = "night log") -> tuple[tuple[str, ...], list[dic
             rows.append(row)
         else:
             strange.append(line)
-    if strange:
-        log.warning("%s: %d lines dropped, e.g. %.60r", name, len(strange), strange[0])
-    return columns or STANDARD_COLUMNS, rows
+    return columns or STANDARD_COLUMNS, rows, strange
 
 
 def _is_junk(line: str) -> bool:

@@ -6,6 +6,8 @@ known hosts of the user, of the machine, or of a file that the environment names
 
 import logging
 import os
+import stat
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,13 @@ import paramiko
 from fsspec.implementations.sftp import SFTPFileSystem
 
 from photometrus.errors import MissingInput, ServiceError
+from photometrus.io.credentials import SSH_PASSWORD_VARIABLE, password_for
+from photometrus.io.limits import TransferConfig
 from photometrus.io.transport import (
     CONNECT_TIMEOUT_S,
-    READ_TIMEOUT_S,
+    AbsentError,
     Address,
+    Stream,
     Transport,
     login_name,
 )
@@ -26,10 +31,11 @@ log = logging.getLogger(__name__)
 
 KNOWN_HOSTS_VARIABLE = "PHOTOMETRUS_KNOWN_HOSTS"
 KEY_VARIABLE = "PHOTOMETRUS_SSH_KEY"
-PASSWORD_VARIABLE = "PHOTOMETRUS_SSH_PASSWORD"  # noqa: S105 - a name, not a password
 MACHINE_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
 SSH_PORT = 22
 REQUESTS_TIMEOUT_S = 10.0
+GREETING_TIMEOUT_S = 2 * CONNECT_TIMEOUT_S
+"""For all of it: connection, keys, login, the first answer."""
 
 
 class UnknownHostError(paramiko.SSHException):
@@ -50,62 +56,78 @@ class VerifiedSFTP(SFTPFileSystem):
 
     def _connect(self) -> None:
         self.client = paramiko.SSHClient()
-        self.client.load_system_host_keys()
-        for path in _known_hosts_files():
-            self.client.load_system_host_keys(str(path))
+        for path in (None, *_known_hosts_files()):
+            try:
+                self.client.load_system_host_keys(path and str(path))
+            except (ValueError, OSError, paramiko.hostkeys.InvalidHostKey) as error:
+                raise MissingInput(
+                    f"{path or '~/.ssh/known_hosts'}: not a file of known SSH hosts ({error}); "
+                    "correct it, or let ssh-keyscan write it anew"
+                ) from error
         self.client.set_missing_host_key_policy(_RefuseUnknown())
+        # paramiko waits for ever for a server that falls silent between login and first answer
+        watch = threading.Timer(GREETING_TIMEOUT_S, self.client.close)
+        watch.daemon = True
+        watch.start()
         try:
             self.client.connect(self.host, **self.ssh_kwargs)
             self.ftp = self.client.open_sftp()
         except BaseException:
             self.client.close()
             raise
-        channel = self.ftp.get_channel()
-        if channel is not None:
-            channel.settimeout(READ_TIMEOUT_S)
+        finally:
+            watch.cancel()
 
 
 class SftpTransport(Transport):
     """SFTP through fsspec and paramiko."""
 
     broken = (paramiko.SSHException, *Transport.broken)
+    read_bytes = 1 << 15  # more at once waits for all of it, however slow the line
 
     def close(self) -> None:
         """End the connection."""
         self.fs.client.close()
 
-    def _open(self, path: str) -> tuple[Any, int | None]:
+    def _open(self, path: str, begin: int, mark: str) -> Stream:
+        state = self.fs.ftp.stat(path)
+        if not stat.S_ISREG(state.st_mode or stat.S_IFREG):
+            raise AbsentError("not a file")
+        size_bytes = state.st_size or 0
+        self.check_size(size_bytes)  # before each piece of it is asked for
         file = self.fs.open(path, "rb")
-        size_bytes = file.stat().st_size
-        if size_bytes:
+        now = f"{state.st_mtime} {size_bytes}"
+        begin = begin if mark == now else 0
+        if begin < size_bytes:
+            file.seek(begin)
             file.prefetch(size_bytes)
-            _await_requests(file, size_bytes)
-        return file, size_bytes
+            _await_requests(file, size_bytes - begin)
+        return Stream(self, file, size_bytes, begin, now)
 
 
-def _await_requests(file: paramiko.SFTPFile, size_bytes: int) -> None:
-    """Waits until paramiko's helper thread has asked for every piece of a file.
+def _await_requests(file: paramiko.SFTPFile, n_bytes: int) -> None:
+    """Waits until paramiko's helper thread has asked for every piece.
 
     Measured with paramiko 5.1, four threads on loopback: a reader that overtakes the helper makes
     it think that all is done; from there on each 32 kB waits for the one before (19 MB/s), else
     160 MB/s. A limit on requests under way has the same effect (7 MB/s). The answers cannot fill
     the memory meanwhile: the server stops at the channel's window of 2 MB until they are read.
     """
-    n_requests = -(-size_bytes // file.MAX_REQUEST_SIZE)
+    n_requests = -(-n_bytes // file.MAX_REQUEST_SIZE)
     asked: Any = getattr(file, "_prefetch_extents", range(n_requests))
     deadline = time.monotonic() + REQUESTS_TIMEOUT_S
     while len(asked) < n_requests and time.monotonic() < deadline:
         time.sleep(0.001)
 
 
-def connect_sftp(address: Address) -> SftpTransport:
+def connect_sftp(address: Address, limits: TransferConfig | None = None) -> SftpTransport:
     """An SSH server that knows us and that we know. Raises ServiceError with the way out."""
     port = address.port or SSH_PORT
     user = login_name(address)
     options = {
         "port": port,
         "username": user,
-        "password": address.password or os.environ.get(PASSWORD_VARIABLE),
+        "password": password_for(address),
         "key_filename": _key_file(),
         "timeout": CONNECT_TIMEOUT_S,
         "banner_timeout": CONNECT_TIMEOUT_S,
@@ -131,15 +153,28 @@ def connect_sftp(address: Address) -> SftpTransport:
         raise ServiceError(
             f"{where}: the server refuses user {user!r} ({error}); name the user in the address "
             f"(sftp://user@host/...) and a key or password by {KEY_VARIABLE} or "
-            f"{PASSWORD_VARIABLE}, or load the key with ssh-add"
+            f"{SSH_PASSWORD_VARIABLE} or a keyring, or load the key with ssh-add"
         ) from error
     except (paramiko.SSHException, OSError, EOFError) as error:
         raise ServiceError(
-            f"{where}: no SSH connection to {address.host} port {port} ({error}); check the "
-            "address, the port and the network"
+            f"{where}: no SSH connection to {address.host} port {port} ({_reason(error)}); check "
+            "the address, the port and the network"
         ) from error
     log.debug("connected to %s", address.text)
-    return SftpTransport(address, fs)
+    transport = SftpTransport(address, fs, limits)
+    channel = fs.ftp.get_channel()
+    if channel is not None:
+        channel.settimeout(transport.limits.silence_s)
+    return transport
+
+
+def _reason(error: Exception) -> str:
+    """What paramiko means."""
+    said = str(error).removeprefix("[Errno None] ")
+    silent = ("No existing session", "Negotiation failed", "protocol banner", "Timeout")
+    if not said or isinstance(error, TimeoutError) or any(words in said for words in silent):
+        return "it does not answer, or speaks no SSH"
+    return said
 
 
 def _known_name(address: Address, port: int) -> str:
@@ -157,9 +192,21 @@ def _known_hosts_files() -> list[Path]:
 
 
 def _key_file() -> str | None:
-    """The private key that the environment names."""
+    """The private key that the environment names; MissingInput when it is none."""
     named = os.environ.get(KEY_VARIABLE)
-    return str(_existing(named, KEY_VARIABLE)) if named else None
+    if not named:
+        return None
+    path = _existing(named, KEY_VARIABLE)
+    try:
+        paramiko.PKey.from_path(path)
+    except (paramiko.PasswordRequiredException, TypeError):
+        pass  # the passphrase is tried later; an agent may hold the same key
+    except (paramiko.SSHException, paramiko.pkey.UnknownKeyType, ValueError, OSError) as error:
+        raise MissingInput(
+            f"{KEY_VARIABLE}={named}: not a private key ({str(error).split('. ')[0]}); give the "
+            "file that has a .pub beside it"
+        ) from error
+    return str(path)
 
 
 def _existing(named: str, variable: str) -> Path:

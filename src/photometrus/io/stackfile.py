@@ -77,7 +77,7 @@ def read_image_header(path: Path) -> fits.Header:
         for hdu in hdus:
             if hdu.is_image and hdu.header.get("NAXIS") == 2:
                 return hdu.header.copy()
-    raise MissingInput(f"{path}: no two-dimensional image in it")
+    raise MissingInput(f"{path}: no two-dimensional image in it; give a stack, coadd.*.fits.fz")
 
 
 def _fitting(path: Path, data: Image, of: Path) -> tuple[Image, fits.Header]:

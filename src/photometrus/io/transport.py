@@ -6,9 +6,11 @@ Nobody above this room sees an exception of a network library. Secrets stay insi
 `repr` show addresses without passwords.
 """
 
+import errno
 import getpass
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,10 +21,9 @@ from urllib.parse import unquote, urlsplit
 from fsspec import AbstractFileSystem
 
 from photometrus.errors import UsageError
+from photometrus.io.limits import BYTES_PER_GB, TransferConfig
 
 CONNECT_TIMEOUT_S = 20.0
-READ_TIMEOUT_S = 60.0
-"""Silence after which a connection counts as broken."""
 SCHEMES = ("a folder", "http://", "https://", "sftp://", "ssh://")
 SCP_STYLE = re.compile(r"(?P<host>[\w.-]+@[\w.-]+|[\w-]+\.[\w.-]+):(?P<path>.*)")
 
@@ -70,8 +71,15 @@ def parse_address(text: str) -> Address:
     try:
         parts = urlsplit(text)
         port = parts.port
-    except ValueError as error:
-        raise UsageError(f"archive {scheme}://...: not a valid address ({error})") from error
+    except ValueError:  # its words may hold a part of a password
+        raise UsageError(
+            f"archive {scheme}://...: not a valid address; expected {scheme}://user@host:port/folder"
+        ) from None
+    if parts.password and "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        raise UsageError(
+            f"archive {scheme}://...: an @ behind the host, or a password with / ? # in it: write "
+            "%40 %2F %3F %23"
+        )
     if not parts.hostname:
         raise UsageError(f"archive {scheme}://...: no host; for example {scheme}://host/folder")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -108,17 +116,21 @@ def _folder_address(text: str) -> Address:
 class Stream:
     """An open file at the other end.
 
-    size_bytes : what the server says, None when it does not say
+    size_bytes : of the whole file, as the server says; None when it does not say
+    begin : where in the file the stream begins
+    mark : what tells this state of the file from another one; empty when nothing does
     """
 
     transport: "Transport"
     file: Any
     size_bytes: int | None
+    begin: int = 0
+    mark: str = ""
 
     def read(self, n_bytes: int) -> bytes:
         """Up to `n_bytes` more; none at the end. Raises BrokenError."""
         with self.transport.explained():
-            return bytes(self.file.read(n_bytes))
+            return bytes(self.file.read(min(n_bytes, self.transport.read_bytes)))
 
 
 class Transport:
@@ -135,21 +147,41 @@ class Transport:
         PermissionError,
     )
     broken: tuple[type[Exception], ...] = (OSError, EOFError)
+    read_bytes = 1 << 20
+    """What is read at once: with it the time for a file is kept to."""
 
-    def __init__(self, address: Address, fs: AbstractFileSystem) -> None:
+    def __init__(
+        self, address: Address, fs: AbstractFileSystem, limits: TransferConfig | None = None
+    ) -> None:
         self.address = address
         self.fs = fs
+        self.limits = limits or TransferConfig()
 
     @contextmanager
-    def open(self, path: str) -> Iterator[Stream]:
-        """The file at `path` below the address. Raises AbsentError, BrokenError."""
+    def open(self, path: str, begin: int = 0, mark: str = "") -> Iterator[Stream]:
+        """The file at `path` below the address.
+
+        begin, mark : go on at this byte of the file that had this mark (of an earlier stream). The
+            stream begins at 0 when it is another one now, or that cannot be known.
+
+        Raises AbsentError, also for a file that is larger than the limit; BrokenError.
+        """
         with self.explained():
-            file, size_bytes = self._open(f"{self.address.root}/{path}")
+            stream = self._open(f"{self.address.root}/{path}", begin if mark else 0, mark)
         try:
-            yield Stream(self, file, size_bytes)
+            self.check_size(stream.size_bytes)
+            yield stream
         finally:
             with self.explained():
-                file.close()
+                stream.file.close()
+
+    def check_size(self, n_bytes: int | None) -> None:
+        """AbsentError for a file, or what has come of it, that is larger than the limit."""
+        if n_bytes is not None and n_bytes > self.limits.max_file_bytes:
+            raise AbsentError(
+                f"{n_bytes / BYTES_PER_GB:.3g} GB, more than transfer.max_file_gb = "
+                f"{self.limits.max_file_gb:g}"
+            )
 
     def has_folder(self, path: str) -> bool | None:
         """Whether a folder is below the address; None when that cannot be known."""
@@ -159,9 +191,15 @@ class Transport:
     def close(self) -> None:
         """End the connection."""
 
-    def _open(self, path: str) -> tuple[Any, int | None]:
+    def _open(self, path: str, begin: int, mark: str) -> Stream:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise AbsentError("not a file")  # to open a pipe would wait for ever
         file = self.fs.open(path, "rb")
-        return file, os.fstat(file.fileno()).st_size
+        state = os.fstat(file.fileno())
+        now = f"{state.st_ino} {state.st_mtime_ns} {state.st_size}"
+        begin = begin if mark == now else 0
+        file.seek(begin)
+        return Stream(self, file, state.st_size, begin, now)
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -171,6 +209,8 @@ class Transport:
         except self.absent as error:
             raise AbsentError(_words(error)) from error
         except self.broken as error:
+            if getattr(error, "errno", None) == errno.ELOOP:
+                raise AbsentError("a link that leads to itself") from error
             raise BrokenError(_words(error)) from error
 
 
@@ -178,6 +218,10 @@ def _words(error: Exception) -> str:
     """What an exception of a library says, on one line and short."""
     if isinstance(error, FileNotFoundError):
         return "not there"
+    if isinstance(error, TimeoutError):
+        return "fell silent"
+    if isinstance(error, EOFError) or "dropped" in str(error) or "payload" in str(error):
+        return "the connection was closed"
     said = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
     return " ".join(str(said).split())[:200]
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import base64
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,16 +11,21 @@ import aiohttp
 from fsspec.implementations.http import HTTPFileSystem
 
 from photometrus.errors import ServiceError
+from photometrus.io.credentials import WEB_PASSWORD_VARIABLE, password_for
+from photometrus.io.limits import TransferConfig
 from photometrus.io.transport import (
     CONNECT_TIMEOUT_S,
-    READ_TIMEOUT_S,
     AbsentError,
     Address,
     BrokenError,
+    Stream,
     Transport,
 )
 
-UNAUTHORIZED, FORBIDDEN, TOO_MANY, SERVER_FAILED = 401, 403, 429, 500
+PARTIAL, UNAUTHORIZED, SERVER_FAILED = 206, 401, 500
+PASSING = (416, 429)
+"""No such part of the file, as it was announced; too many requests."""
+PART = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
 class WebTransport(Transport):
@@ -29,13 +35,15 @@ class WebTransport(Transport):
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Turns statuses and exceptions into ours: 429 and 5xx may pass, other refusals stay."""
+        """Turns statuses and exceptions into ours: some refusals may pass, the others stay."""
         with super().explained():
             try:
                 yield
+            except aiohttp.TooManyRedirects as error:
+                raise AbsentError("it redirects in a circle") from error
             except aiohttp.ClientResponseError as error:
                 words = f"HTTP {error.status} {error.message}".strip()
-                if error.status == TOO_MANY or error.status >= SERVER_FAILED:
+                if error.status in PASSING or error.status >= SERVER_FAILED:
                     raise BrokenError(words) from error
                 raise AbsentError(words) from error
 
@@ -47,26 +55,40 @@ class WebTransport(Transport):
         except AbsentError:
             return None
 
-    def _open(self, path: str) -> tuple[Any, int | None]:
+    def _open(self, path: str, begin: int, mark: str) -> Stream:
+        asked = {"Range": f"bytes={begin}-", "If-Range": mark} if begin else {}
         # block_size 0: one request that streams; a size: spares the request that asks for it
-        file = self.fs.open(path, "rb", block_size=0, size=1)
+        file = self.fs.open(path, "rb", block_size=0, size=1, headers=asked)
         headers = file.r.headers
         length = None if "Content-Encoding" in headers else headers.get("Content-Length")
-        return file, None if length is None else int(length)
+        size_bytes = None if length is None else int(length)
+        if file.r.status != PARTIAL:
+            return Stream(self, file, size_bytes, 0, _mark(headers))
+        found = PART.fullmatch(headers.get("Content-Range", ""))
+        if found is None or int(found[1]) != begin:
+            raise BrokenError(f"HTTP {PARTIAL} with another part than byte {begin} onwards")
+        return Stream(self, file, int(found[2]), begin, mark)
 
 
-def connect_web(address: Address) -> WebTransport:
+def _mark(headers: Mapping[str, str]) -> str:
+    """What a later request can name to get the rest of this very file and no other."""
+    tag = headers.get("ETag", "")
+    return tag if tag.startswith('"') else headers.get("Last-Modified", "")
+
+
+def connect_web(address: Address, limits: TransferConfig | None = None) -> WebTransport:
     """A web server that answers. Raises ServiceError when it does not, or wants a password."""
+    limits = limits or TransferConfig()
     options: dict[str, Any] = {
         # sock_read, not total: a ramp may take minutes, a silence may not
         "timeout": aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S
+            total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=limits.silence_s
         ),
         "headers": {"Accept-Encoding": "identity", **_authorization(address)},
         "trust_env": True,
     }
     fs = HTTPFileSystem(client_kwargs=options, skip_instance_cache=True)
-    transport = WebTransport(address, fs)
+    transport = WebTransport(address, fs, limits)
     try:
         with transport.open(""):
             pass
@@ -74,7 +96,8 @@ def connect_web(address: Address) -> WebTransport:
         if str(error).startswith(f"HTTP {UNAUTHORIZED}"):
             raise ServiceError(
                 f"archive {address.text}: the server wants a user and a password, or refuses "
-                f"these; give them as {address.scheme}://user:password@{address.host}/..."
+                f"these; give the user as {address.scheme}://user@{address.host}/... and the "
+                f"password by {WEB_PASSWORD_VARIABLE} or a keyring"
             ) from error
     except BrokenError as error:
         raise ServiceError(
@@ -87,5 +110,6 @@ def _authorization(address: Address) -> dict[str, str]:
     """The header that lets a user in (a redirect to elsewhere drops it); none without a user."""
     if address.user is None:
         return {}
-    token = base64.b64encode(f"{address.user}:{address.password or ''}".encode()).decode()
+    password = password_for(address) or ""
+    token = base64.b64encode(f"{address.user}:{password}".encode()).decode()
     return {"Authorization": f"Basic {token}"}

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import logging
 import os
 import secrets
 import shutil
@@ -8,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from photometrus.errors import PhotometrusError
+
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -46,6 +49,14 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def warn_of_links(folder: Path) -> None:
+    """Say which folders of a product tree are links to somewhere else: what goes there."""
+    home = folder.resolve()
+    for path in sorted(folder.glob("*")):
+        if path.is_symlink() and path.is_dir() and not path.resolve().is_relative_to(home):
+            log.warning("%s is a link: its products go to %s", path, path.resolve())
 
 
 def make_folder(path: Path) -> None:

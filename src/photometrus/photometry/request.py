@@ -1,13 +1,18 @@
 """What is wanted of a stack's photometry, and what came of it."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from astropy.table import Table
 
 from photometrus.calibration import ZeroPoint
+from photometrus.cards import card, figure
 from photometrus.frame import StackInfo
 from photometrus.sighting import Sighting, Target
+
+COLUMNS = ("stack", "sources ", 'FWHM " ', "zero point ", "+- stat ", "sys ", "stars ", "from",
+           "5 sigma ", "50 % ")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,3 +60,32 @@ class Photometry:
     notes: list[str] = field(default_factory=list)
     refused: str = ""
     """Why there are no magnitudes; empty when there are."""
+
+    def row(self) -> tuple[str, ...]:
+        """Its cells below COLUMNS."""
+        zp = self.zero_point
+        zp = zp if zp is not None and zp.trusted else None
+        value = math.nan if zp is None else zp.value + zp.offset(self.system)
+        return (
+            self.info.name,
+            f"{len(self.sources)}",
+            figure(self.fwhm_arcsec, 2),
+            figure(value, 3),
+            figure(zp.err_stat if zp is not None else None, 3),
+            figure(zp.err_sys if zp is not None else None, 3),
+            f"{zp.n_stars if zp is not None else 0}",
+            (zp.survey if zp is not None else "") or "-",
+            figure(self.limit_5sigma, 2),
+            figure(self.limit50, 2),
+        )
+
+    def __repr__(self) -> str:
+        cells = zip(COLUMNS, self.row(), strict=True)
+        return "<Photometry: " + ", ".join(f"{name.strip()} {cell}" for name, cell in cells) + ">"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: what the command shows."""
+        told = [f"{one.target.name}: {one.sentence}" for one in self.sightings]
+        refused = [f"not calibrated: {self.refused}"] if self.refused else []
+        title = f"magnitudes: {self.system or 'none'}"
+        return card(title, COLUMNS, [self.row()], notes=[*told, *refused, *self.notes])

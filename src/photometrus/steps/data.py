@@ -17,6 +17,7 @@ from photometrus.io import fitsfile
 from photometrus.io.archive import Archive, fetch_log, open_archive
 from photometrus.io.download import counted, download, write_failed
 from photometrus.io.nightlog import raw_frames, read_log, repair_name, select, summarise
+from photometrus.io.whole import warn_of_links
 from photometrus.products import Products, RampId, flat_name, log_name, parse_ramp
 from photometrus.selection import choose
 from photometrus.steps.frames import StepResult, pool
@@ -30,7 +31,7 @@ def night_log(night: date, config: Config, target: str = "", band: str = "") -> 
     Raises MissingInput when the target (in that band) is not there, saying what is.
     """
     with (
-        open_archive(config.input.archive or None) as archive,
+        open_archive(config.input.archive or None, config.transfer) as archive,
         tempfile.TemporaryDirectory(prefix="photometrus-") as folder,
     ):
         table = read_log(fetch_log(archive, night, Path(folder)))
@@ -57,7 +58,8 @@ def get_data(
     progress: Progress = no_progress,
 ) -> StepResult:
     """The night log and the ramps (or raw frames) of a target; what is missing is listed."""
-    with open_archive(config.input.archive or None) as archive:
+    warn_of_links(products.root)
+    with open_archive(config.input.archive or None, config.transfer) as archive:
         table = read_log(fetch_log(archive, night, products.root))
         on_first = select(table, target, products.band)
         ramps = {chip: [ramp.on_chip(chip) for ramp in on_first] for chip in chips}
@@ -146,7 +148,9 @@ def _flat_ramps(products: Products, chip: int, listed: list[RampId] | None) -> l
     else:
         paths = [path for path in sorted(folder.glob("*.ramp.fits")) if _is_flat(path, products)]
     if not paths:
-        raise MissingInput(f"{folder}: no FLAT ramps of band {products.band}")
+        raise MissingInput(
+            f"{folder}: no FLAT ramps of band {products.band}; process autoflat fetches some"
+        )
     return paths
 
 
@@ -176,7 +180,7 @@ def auto_flat(
     """
     lost: list[tuple[str, str]] = []
     if fetch:
-        with open_archive(config.input.archive or None) as archive:
+        with open_archive(config.input.archive or None, config.transfer) as archive:
             table = read_log(fetch_log(archive, night, products.root))
             on_first = flats_of_night(table, products.band)
             if not on_first:

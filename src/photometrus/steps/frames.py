@@ -136,7 +136,9 @@ def frames_in(folder: Path, *ends: str) -> tuple[list[Path], Lost]:
     there is none.
     """
     if not folder.is_dir():
-        raise MissingInput(f"{folder}: no such folder")
+        raise MissingInput(
+            f"{folder}: no such folder; check its name, or make it with the step before"
+        )
     found: dict[RampId, Path] = {}
     strange: Lost = []
     for end in ends:

@@ -275,7 +275,9 @@ def _given_sky(sky_path: Path, product: Product) -> tuple[Path, Image]:
     image, _ = fitsfile.read_image(path)
     if image.shape != product.shape:
         (ny, nx), (own_ny, own_nx) = image.shape, product.shape
-        raise MissingInput(f"{path}: {nx} x {ny} pixels, the frames have {own_nx} x {own_ny}")
+        raise MissingInput(
+            f"{path}: {nx} x {ny} pixels, the frames have {own_nx} x {own_ny}; give this chip's"
+        )
     level = float(np.nanmedian(image))
     if not level > 0:
         raise MissingInput(f"{path}: its median is {level:.3g}; not a sky")

@@ -16,7 +16,9 @@ from photometrus.io.catalogs.columns import RA
 def read(path: Path) -> Table:
     """A catalogue file as a Table."""
     if not path.is_file():
-        raise MissingInput(f"{path}: no such catalogue file, and no survey of that name")
+        raise MissingInput(
+            f"{path}: no such catalogue file, and no survey of that name; give another"
+        )
     reader = READERS.get(path.suffixes[0].lower() if path.suffix == ".gz" else path.suffix.lower())
     if reader is None:
         raise UsageError(f"{path}: {path.suffix or 'no ending'}, expected {', '.join(READERS)}")
@@ -27,8 +29,10 @@ def read(path: Path) -> Table:
             warnings.filterwarnings("ignore", module="astropy.io.votable")
             warnings.filterwarnings("ignore", module="astropy.io.fits")
             return reader(path)
-    except (OSError, ValueError, TypeError, IndexError, KeyError) as error:
-        raise UsageError(f"{path}: not readable as a catalogue ({error})") from error
+    except (OSError, ValueError, TypeError, IndexError, KeyError, *UNREADABLE) as error:
+        raise UsageError(
+            f"{path}: not readable as a catalogue ({error}); give FITS, ECSV, CSV or VOTable"
+        ) from error
 
 
 def read_fits(path: Path) -> Table:
@@ -37,7 +41,7 @@ def read_fits(path: Path) -> Table:
         tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
         if not tables:
             raise ValueError("no table in it")
-        lower = [{name.lower() for name in hdu.columns.names} for hdu in tables]
+        lower = [{str(name).lower() for name in hdu.columns.names} for hdu in tables]
         known = {alias.name.lower() for alias in RA}
         best = next((i for i, names in enumerate(lower) if names & known), 0)
         return Table.read(tables[best])
@@ -66,6 +70,9 @@ def _read_parquet(path: Path) -> Table:
 def _reader(name: str) -> Callable[[Path], Table]:
     return lambda path: Table.read(path, format=name)
 
+
+UNREADABLE = (fits.VerifyError, SyntaxError)
+"""What else says that a file is none: astropy's FITS, and its VOTable, reader."""
 
 READERS: dict[str, Callable[[Path], Table]] = {
     ".fits": read_fits,

@@ -56,7 +56,9 @@ def build_index(
                 continue
             made.append((work / index).replace(folder / index))
     if not made:
-        raise ServiceError(f"no index from {len(stars)} reference stars: {failures[-1]}")
+        raise ServiceError(
+            f"no index from {len(stars)} reference stars: {failures[-1]}; give more with -catalog"
+        )
     config = folder / CONFIG
     # "autoindex" reads the folder; its name may hold blanks, since the rest of the line counts.
     config.write_text(f"add_path {folder.resolve()}\nautoindex\ninparallel\n")

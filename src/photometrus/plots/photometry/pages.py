@@ -1,5 +1,6 @@
 """Two sheets per stack: how it was calibrated, and how deep and sharp it is."""
 
+import math
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
@@ -73,7 +74,7 @@ def compose_calibration(figure: Figure, evidence: PhotometryEvidence) -> None:
     evidence = _with_short_names(evidence)
     _draw_frame(figure, evidence, "Photometric calibration")
     calibration = evidence.calibration
-    if calibration is None:
+    if calibration is None or not math.isfinite(calibration.zero_point):
         why = evidence.refusal or "no reference catalogue"
         _draw_tiles(figure, [("no zero point", "magnitudes are instrumental", 4.0)], VERMILLION)
         axes = place(figure, LEFT, ROWS[0], RIGHT - LEFT, HEIGHT)
