@@ -24,7 +24,7 @@ from astropy.table import Table
 from astropy.time import Time
 
 from helpers import Array, robust_sigma
-from photometrus.io import catalogs, external, fitsfile, ldac
+from photometrus.io import catalogs, external, fitsfile, ldac, rampfile
 from photometrus.products import Products, RampId, parse_ramp
 from photometrus.reference import at_epoch
 from photometrus.wcs import tpv_cards
@@ -108,7 +108,7 @@ def reference(path: Path, image: Path, band: str) -> Table:
     middle = header["NAXIS1"] / 2, header["NAXIS2"] / 2
     ra, dec = fitsfile.header_wcs(header).pixel_to_world_values(*middle)
     stars = catalogs.reference(path, (float(ra), float(dec)), RADIUS_DEG, band)
-    return at_epoch(stars, Time(fitsfile.frame_info(header, image).begin_mjd, format="mjd").jyear)
+    return at_epoch(stars, Time(rampfile.frame_info(header, image).begin_mjd, format="mjd").jyear)
 
 
 def solve(images: Sequence[Path], weights: Sequence[Path], stars: Table) -> list[float]:

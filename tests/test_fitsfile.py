@@ -15,9 +15,7 @@ from photometrus.instrument import CHIPS
 from photometrus.io.fitsfile import (
     clean_header,
     coadd_header,
-    frame_info,
     header_wcs,
-    open_ramp,
     product_header,
     read_flags,
     read_image,
@@ -27,6 +25,7 @@ from photometrus.io.fitsfile import (
     write_image,
     write_with_flags,
 )
+from photometrus.io.rampfile import frame_info, open_ramp
 from photometrus.io.whole import whole
 from photometrus.wcs import pixel_to_sky, pointing_wcs, sip_cards
 from synth import ramp_header, untouched

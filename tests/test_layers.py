@@ -21,11 +21,11 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["chip", "photometry", "serve"],
     ["astromatic", "distortion_store", "flats", "htmlreport", "ladder", "netrefine", "plots"],
     ["photometry_evidence"],
-    ["evidence", "intermediate", "resume", "stackfiles"],
+    ["evidence", "intermediate", "resume", "space", "stackfiles"],
     ["config", "report", "track"],
     ["lightcurve"],
     ["stages", "io"],
-    ["adjustment", "distortion", "sighting"],
+    ["adjustment", "distortion", "origin", "sighting"],
     ["calibration", "cluster", "optics", "reference", "selection"],
     ["epsf", "localcluster", "psfstars", "starfit", "substacks"],
     ["sourcetable"],
@@ -33,7 +33,7 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["products"],
     ["cards", "kernels", "instrument", "memory", "systems"],
     ["passwords"],
-    ["errors"],
+    ["compiled", "errors"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -75,7 +75,7 @@ LENT = {
 NOT_FOR = {
     # What a room must not know of, by the first word of an import.
     "stages": {"logging", "os", "pathlib", "subprocess", "sys", "rich"},
-    "kernels": {"logging", "os", "pathlib", "astropy", "rich"},
+    "kernels": {"logging", "os", "pathlib", "astropy", "rich", "numba"},  # numba by `compiled`
     "simulate": {"rich"},
     "io": {"rich", "numba", "matplotlib"},
     "night": {"rich", "argparse", "matplotlib"},

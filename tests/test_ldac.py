@@ -158,7 +158,7 @@ def test_what_is_not_ldac_is_told(tmp_path, header, sources):
     with pytest.raises(MissingInput, match="absent.cat: no such source list"):
         ldac.read_ldac(tmp_path / "absent.cat")
     (tmp_path / "text.cat").write_text("no FITS at all\n")
-    with pytest.raises(UsageError, match="not a FITS file"):
+    with pytest.raises(UsageError, match="not readable as FITS_LDAC"):
         ldac.read_ldac(tmp_path / "text.cat")
     fits.writeto(tmp_path / "image.cat", np.zeros((2, 2)))
     with pytest.raises(UsageError, match="0 source tables"):

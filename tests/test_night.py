@@ -18,14 +18,15 @@ from nights import fields, many_fields
 from photometrus.arrivals import Material
 from photometrus.cli import main
 from photometrus.config import Config, load
-from photometrus.distortion_store import MAX_ENTRIES, Entry, _entries, _write, give_back, lend
+from photometrus.distortion_store import MAX_ENTRIES, OWN, Entry, _entries, _write, give_back, lend
 from photometrus.errors import MissingInput, UsageError
 from photometrus.io.nightlog import parse_log
 from photometrus.jobs import Job
 from photometrus.night import NightRequest, parts_of
+from photometrus.origin import changed
 from photometrus.pipeline import _jobs
 from photometrus.products import Products, RampId
-from photometrus.resume import finished
+from photometrus.resume import damage, recorded
 from photometrus.selection import Choice
 from test_cluster import running_cluster, wait_until
 
@@ -176,41 +177,44 @@ def job_of(archive: Path, root: Path, config: Config) -> Job:
 
 
 def test_only_paths_and_settings_travel(job):
-    [result] = finished(job.products).values()
+    [result] = recorded(job.products).values()
     assert len(pickle.dumps(job.elsewhere())) < SMALL_BYTES
     assert len(pickle.dumps(result)) < SMALL_BYTES
 
 
 def test_a_record_gives_back_the_result(job):
-    [result] = finished(job.products).values()
+    [result] = recorded(job.products).values()
     entry = json.loads(job.products.run_record.read_text())["chips"]["C1"]
     assert result.made_from == job.made_from()
+    assert set(result.made) == set(job.products.root.glob("s*/*"))
     assert result.coadd == job.products.coadd(job.ramps)
     assert [verdict.frame for verdict in result.verdicts] == [str(ramp) for ramp in job.ramps]
     assert result.numbers["seeing_arcsec"] == entry["numbers"]["seeing_arcsec"]
     assert result.field_fit.n_reference == entry["field_fit"]["n_reference"]
 
 
-def test_what_changes_the_stack_changes_the_digest(archive, resumed, job):
-    def digest(**run: object) -> str:
-        return job_of(archive, resumed, load(None, settings(archive, **run))).made_from()
+def test_what_changes_the_stack_is_told(archive, resumed, job):
+    def change(**run: object) -> str:
+        other = job_of(archive, resumed, load(None, settings(archive, **run)))
+        return changed(job.made_from(), other.made_from())
 
-    assert digest(parallel=True, workers=3, threads=1, scheduler="tcp://a:1") == job.made_from()
-    assert digest(keep="all") != job.made_from()
-    assert replace(job, ramps=job.ramps[:2]).made_from() != job.made_from()
-    [result] = finished(job.products).values()
+    assert change(parallel=True, workers=3, threads=1, scheduler="tcp://a:1") == ""
+    assert change(keep="all") == "run.keep final → all"
+    fewer = replace(job, ramps=job.ramps[:2])
+    assert changed(job.made_from(), fewer.made_from()).endswith("is no longer among them")
+    [result] = recorded(job.products).values()
     stiff = replace(job, shared=result.field_fit).made_from()
-    assert stiff.partition(".")[0] == job.made_from()
-    assert stiff != job.made_from()
+    assert changed(job.made_from(), stiff) == ""
+    assert stiff.shared != job.made_from().shared
 
 
 def test_a_chip_without_its_stack_is_not_done(job, tmp_path):
     products = Products(tmp_path, "J")
     products.run_record.write_text(job.products.run_record.read_text())
-    assert finished(products) == {}
-    assert set(finished(job.products)) == {1}
+    assert damage(recorded(products)[1], products).endswith("is gone")
+    assert damage(recorded(job.products)[1], job.products) == ""
     products.run_record.write_text("{")
-    assert finished(products) == {}
+    assert recorded(products) == {}
 
 
 def test_what_a_killed_run_was_writing_is_found(tmp_path):
@@ -273,17 +277,18 @@ def test_fields_of_a_night_do_not_see_each_other_but_later_nights_see_all(tmp_pa
     new = [entry("2024-06-06", f"0159900{k}C1") for k in range(2)]
     for k in range(2):
         lend(store, tmp_path / str(k), "J")
-        _write(tmp_path / str(k) / name, [old, new[k]])
+        _write(tmp_path / str(k) / OWN / name, [old, new[k]])
     lend(store, tmp_path / "0", "J")  # a second time: what is there stays
     for k in range(2):
-        assert _entries(tmp_path / str(k) / name) == [old, new[k]]
+        assert _entries(tmp_path / str(k) / name) == [old]
+        assert _entries(tmp_path / str(k) / OWN / name) == [old, new[k]]
         give_back(tmp_path / str(k), store)
         give_back(tmp_path / str(k), store)
     assert _entries(store / name) == [old, *new]
     # One that contradicts what was stored stands in its place, beside those of its own night.
     lend(store, tmp_path / "2", "J")
     third = entry("2024-06-06", "01599009C1")
-    _write(tmp_path / "2" / name, [third])
+    _write(tmp_path / "2" / OWN / name, [third])
     give_back(tmp_path / "2", store)
     assert _entries(store / name) == [*new, third]
     _write(store / name, [entry("2024-06-07", f"{k:08d}C1") for k in range(20)])

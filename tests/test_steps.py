@@ -17,7 +17,7 @@ from photometrus.config import Config, load
 from photometrus.errors import MissingInput, TooFewFrames, UsageError
 from photometrus.flats import read_flat
 from photometrus.instrument import BORDER_PIXELS, PIXEL_SCALE_ARCSEC
-from photometrus.io import fitsfile, ldac
+from photometrus.io import fitsfile, ldac, rampfile
 from photometrus.products import Products
 from photometrus.simulate.night import SimulateConfig, simulate_night
 from photometrus.stages.sources import find_sources
@@ -193,7 +193,7 @@ def test_angle_gives_copies_with_a_wcs(placed):
         data, header = fitsfile.read_image(path)
         np.testing.assert_array_equal(data, raw)
         assert header["OBJNAME"] == raw_header["OBJNAME"]
-        info = fitsfile.frame_info(raw_header, path)
+        info = rampfile.frame_info(raw_header, path)
         expected = pointing_wcs(CHIP, (info.ra_deg, info.dec_deg), 48.0, trimmed=False)
         x, y = np.array([0.0, SIZE - 1.0, 300.0]), np.array([0.0, 100.0, SIZE - 1.0])
         # Cards hold 16 digits of degrees
@@ -216,7 +216,7 @@ def test_angle_takes_rot_val_where_the_header_s_is_junk(bench, tmp_path):
     result = steps.place(ramps, tmp_path / "new", config)
     assert "ROTOFF is unreadable in 1 of 1" in result.notes[0]
     _, header = fitsfile.read_image(result.made[0])
-    info = fitsfile.frame_info(header, result.made[0])
+    info = rampfile.frame_info(header, result.made[0])
     expected = pointing_wcs(CHIP, (info.ra_deg, info.dec_deg), 30.0, trimmed=False)
     x, y = np.array([0.0, SIZE - 1.0]), np.array([SIZE - 1.0, 5.0])
     told = pixel_to_sky(fitsfile.header_wcs(header), x, y)

@@ -14,12 +14,13 @@ from photometrus.errors import MissingInput, UsageError
 from photometrus.flats import FlatSupply
 from photometrus.frame import Progress, no_progress
 from photometrus.instrument import band_named
-from photometrus.io.archive import Archive, fetch_log, open_archive
+from photometrus.io.archive import Archive, fetch_log, open_archive, size_of
 from photometrus.io.download import DownloadEvent, counted, download, write_failed
 from photometrus.io.nightlog import read_log, select
 from photometrus.io.whole import make_folder, warn_of_links
 from photometrus.products import Products, RampId
 from photometrus.selection import Choice, choose
+from photometrus.space import RAMP_BYTES, check_room
 from photometrus.stackfiles import check_extras
 from photometrus.workers import cores, threads
 
@@ -40,8 +41,10 @@ class Request:
     command: str = ""
     ramps: tuple[RampId, ...] = ()
     """Those of chip 1, when the night log in `parent` was read already."""
-    resume: bool = False
-    """Whether a chip that was made of the same files with the same settings stands."""
+    restart: bool = False
+    """Whether chips are made again that were made of the same files with the same settings."""
+    wait: bool = False
+    """Whether to wait for another run in `parent`."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Material:
     night: date
     missing: list[tuple[str, str]] = field(default_factory=list)
     command: str = ""
-    resume: bool = False
+    restart: bool = False
     distortions: str = ""
     """The store of distortions to use, in place of the one of the settings."""
 
@@ -72,8 +75,7 @@ def arriving(request: Request, config: Config, progress: Progress) -> Generator[
 
     Ramps that the user leaves out are not downloaded. A chip that has no flat gets one.
     """
-    band_named(request.band)
-    check_extras(config)
+    check(request.band, config)
     products = Products(request.parent, request.band)
     make_folder(request.parent)
     warn_of_links(request.parent)
@@ -81,7 +83,9 @@ def arriving(request: Request, config: Config, progress: Progress) -> Generator[
         ramps = {chip: products.ramps_on_disk(chip) for chip in request.chips}
         if not any(ramps.values()):
             raise MissingInput(f"{request.parent}: no ramps in C1 ... C4; leave out -no_download")
-        yield _material(request, products, chosen(ramps, config))
+        choice = chosen(ramps, config)
+        check_room(products, choice.ramps, config)
+        yield _material(request, products, choice)
         return
     if config.input.ftype.startswith("raw"):
         raise UsageError(
@@ -90,6 +94,7 @@ def arriving(request: Request, config: Config, progress: Progress) -> Generator[
         )
     with open_archive(config.input.archive or None, config.transfer) as archive:
         choice = chosen(_in_the_log(archive, request, products), config)
+        _check_room(archive, products, choice, config)
         coming = _chip_by_chip(archive, choice.ramps, products, request.night, config, progress)
         failed: list[tuple[RampId, str]] = []
         with closing(coming):
@@ -100,6 +105,20 @@ def arriving(request: Request, config: Config, progress: Progress) -> Generator[
                 part = replace(choice, ramps={one.chip: one.ramps}, notes=notes)
                 missing = [(str(ramp), reason) for ramp, reason in one.missing]
                 yield _material(request, products, part, missing)
+
+
+def check(band: str, config: Config) -> None:
+    """Raise UsageError for what cannot be, before anything is begun."""
+    band_named(band)
+    check_extras(config)
+
+
+def _check_room(archive: Archive, products: Products, choice: Choice, config: Config) -> None:
+    """Raise StorageError when ramps and products do not fit on the disk."""
+    wanted = [ramp for ramps in choice.ramps.values() for ramp in ramps]
+    coming = [ramp for ramp in wanted if not products.ramp(ramp).is_file()]
+    size = size_of(archive, coming[0], config.input.ftype) if coming else None
+    check_room(products, choice.ramps, config, coming=len(coming), ramp_bytes=size or RAMP_BYTES)
 
 
 def _in_the_log(archive: Archive, request: Request, products: Products) -> dict[int, list[RampId]]:
@@ -117,7 +136,7 @@ def _material(
     choice: Choice,
     missing: Sequence[tuple[str, str]] = (),
 ) -> Material:
-    return Material(products, choice, request.night, [*missing], request.command, request.resume)
+    return Material(products, choice, request.night, [*missing], request.command, request.restart)
 
 
 def joined(parts: Sequence[Material]) -> Material:

@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from photometrus.distortion import Distortion, aged, kept_terms, together
-from photometrus.io.whole import make_folder, whole
+from photometrus.io.lock import alone as alone_in
+from photometrus.io.whole import make_folder, storing, write_text
 
 log = logging.getLogger(__name__)
 
 STORE_VARIABLE = "PHOTOMETRUS_DISTORTIONS"
 OFF = "none"
+OWN = "own"
+"""Folder in what was lent, for what the borrower has to say: what it reads does not change."""
 MAX_ENTRIES = 10
 MAX_DAYS = 400
 
@@ -109,36 +112,49 @@ class DistortionStore:
             information=[[_short(value) for value in row] for row in distortion.information],
             pull=[_short(value) for value in distortion.pull],
         )
-        make_folder(self.folder)
-        _write(self.path, [entry] if alone else [*self.others(), entry])
+        own = self.folder / OWN
+        path = own / self.path.name if own.is_dir() else self.path
+        _write(path, [entry] if alone else [*self.others(), entry])
 
 
 def lend(store: Path, private: Path, band: str) -> None:
-    """A copy of a band's part of the store, for one observation alone; an earlier copy stays."""
+    """A copy of a band's part of the store, for one observation alone; an earlier copy stays.
+
+    What the observation says goes beside it: however often it is stopped and gone on with, it reads
+    the same.
+    """
     if private.exists():
         return
     make_folder(private.parent)
     part = private.with_name(f"{private.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    make_folder(part)
-    for path in store.glob(f"distortion.{band}.C?.json"):
-        shutil.copy(path, part)
-    part.replace(private)
+    make_folder(part / OWN)
+    with storing(part):
+        for path in store.glob(f"distortion.{band}.C?.json"):
+            shutil.copy(path, part)
+        part.replace(private)
 
 
 def give_back(private: Path, store: Path) -> None:
-    """What an observation left in its copy of the store goes into the store."""
-    for path in sorted(private.glob("distortion.*.json")):
-        own, known = _entries(path), _entries(store / path.name)
-        new = [entry for entry in own if entry not in known]
-        if not new:
-            continue
-        first, last = min(one.first for one in new), max(one.last for one in new)
-        others = [entry for entry in known if not entry.overlaps(first, last)]
-        if len(own) == len(new):  # it contradicted what was stored
-            others = [entry for entry in others if entry.night == new[0].night]
-        make_folder(store)
-        _write(store / path.name, [*others, *new])
+    """What an observation left beside its copy of the store goes into the store."""
+    said = sorted((private / OWN).glob("distortion.*.json"))
+    if not said:
+        return
+    with alone_in(store):
+        for path in said:
+            _take_over(_entries(path), store / path.name)
+
+
+def _take_over(own: list[Entry], path: Path) -> None:
+    known = _entries(path)
+    new = [entry for entry in own if entry not in known]
+    if not new:
+        return
+    first, last = min(one.first for one in new), max(one.last for one in new)
+    others = [entry for entry in known if not entry.overlaps(first, last)]
+    if len(own) == len(new):  # it contradicted what was stored
+        others = [entry for entry in others if entry.night == new[0].night]
+    _write(path, [*others, *new])
 
 
 def _entries(path: Path) -> list[Entry]:
@@ -155,9 +171,7 @@ def _entries(path: Path) -> list[Entry]:
 def _write(path: Path, entries: list[Entry]) -> None:
     """The newest few."""
     kept = sorted(entries, key=lambda one: (one.night, one.first))[-MAX_ENTRIES:]
-    with whole(path) as part:
-        rows = {"entries": [asdict(one) for one in kept]}
-        part.write_text(json.dumps(rows) + "\n", encoding="utf-8")
+    write_text(path, json.dumps({"entries": [asdict(one) for one in kept]}) + "\n")
 
 
 def _short(value: float) -> float:

@@ -6,6 +6,8 @@ PhotometrusError            the command prints one line and exits with 1
 ├── FrameError              ONE frame is unusable: dropped, counted, reported
 ├── TooFewFrames            what is left cannot make the product
 ├── CalibrationRefused      a zero point cannot be trusted: no magnitudes with it
+├── StorageError            the disk is full or refuses: ends the whole run
+├── Held                    another run works in the folder
 └── ServiceError            an archive, a catalogue or an external program failed
 
 A message names the thing, its value, the limit and the way out.
@@ -37,6 +39,14 @@ class TooFewFrames(PhotometrusError):  # noqa: N818
 
 class CalibrationRefused(PhotometrusError):  # noqa: N818
     """A zero point cannot be trusted: no magnitudes are given with it."""
+
+
+class StorageError(PhotometrusError):
+    """The disk is full, over quota, read-only or refuses: nothing more can be made on it."""
+
+
+class Held(PhotometrusError):  # noqa: N818 - reads as a sentence where it is raised
+    """Another run works in the folder."""
 
 
 class ServiceError(PhotometrusError):

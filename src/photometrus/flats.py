@@ -16,11 +16,13 @@ from photometrus.config import Config
 from photometrus.errors import MissingInput, PhotometrusError, TooFewFrames
 from photometrus.frame import Frame
 from photometrus.instrument import BORDER_PIXELS
-from photometrus.io import fitsfile
+from photometrus.io import fitsfile, rampfile
 from photometrus.io.archive import Archive, fetch_log, nights_near
 from photometrus.io.download import DownloadEvent, download
+from photometrus.io.lock import alone
 from photometrus.io.nightlog import flats as flats_of_log
 from photometrus.io.nightlog import read_log
+from photometrus.io.whole import remove
 from photometrus.products import FLAT_NAME, RampId, flat_name, log_name
 from photometrus.stages import detrend
 from photometrus.stages.detrend import Flat, FlatConfig
@@ -120,7 +122,7 @@ def make_master(
 
     Unreadable ramps are left out. Raises TooFewFrames when none can be used.
     """
-    opened, lost = try_each(fitsfile.open_ramp, list(paths), each)
+    opened, lost = try_each(rampfile.open_ramp, list(paths), each)
     for path, error in lost:
         log.warning("flat: %s left out: %s", path.name, error)
     if not opened:
@@ -196,8 +198,18 @@ class FlatSupply:
 
     def prepare(self, chip: int, each: Each = map) -> list[str]:
         """Make the flat of a chip if the store lacks it; notes about what could not be had."""
-        if self.store.nearest(self.band, chip, self.config.flat.max_days_away) is not None:
+        if not self._lacks(chip):
             return []
+        with alone(self.store.folder):
+            for path in self.store.folder.glob("mflat.*.part"):
+                remove(path)  # of a run that was killed while it wrote
+            # Another run may have made it meanwhile.
+            return self._supply(chip, each) if self._lacks(chip) else []
+
+    def _lacks(self, chip: int) -> bool:
+        return self.store.nearest(self.band, chip, self.config.flat.max_days_away) is None
+
+    def _supply(self, chip: int, each: Each) -> list[str]:
         if self._source is None:
             self._source = _nearest_flats(
                 self.archive, self.night, self.band, self.store.folder, self.log_folder

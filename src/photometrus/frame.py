@@ -276,6 +276,9 @@ class Stack:
 NOTICE = 25
 """Level of log records that everybody should see though nothing is wrong: INFO < it < WARNING."""
 
+NOTICE = 25
+"""Level of log records that everybody should see though nothing is wrong: INFO < it < WARNING."""
+
 Progress = Callable[[str, int, int], None]
 """Told what is going on: (step, done, of)."""
 

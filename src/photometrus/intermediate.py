@@ -30,7 +30,9 @@ def write_placed(products: Products, track: Track, rotator_deg: float) -> None:
     axis = (frame.info.ra_deg, frame.info.dec_deg)
     wcs = pointing_wcs(frame.info.ramp.chip, axis, rotator_deg, trimmed=False)
     header = fitsfile.product_header(frame.header, wcs, raw.shape)
-    fitsfile.write_image(products.placed(frame.info.ramp), raw.rows(0, raw.shape[0]), header)
+    fitsfile.write_image(
+        products.placed(frame.info.ramp), raw.rows(0, raw.shape[0]), header, sync=False
+    )
 
 
 def write_flat_fielded(products: Products, track: Track, data: Image, rotator_deg: float) -> None:
@@ -40,7 +42,7 @@ def write_flat_fielded(products: Products, track: Track, data: Image, rotator_de
     wcs = pointing_wcs(frame.info.ramp.chip, axis, rotator_deg)
     header = fitsfile.product_header(frame.header, wcs, data.shape)
     header["FLATFILE"] = (track.pixels.flat.source[:40], "flat field")
-    fitsfile.write_image(products.flat_fielded(frame.info.ramp), data, header)
+    fitsfile.write_image(products.flat_fielded(frame.info.ramp), data, header, sync=False)
 
 
 def write_subtracted(products: Products, track: Track, data: Image) -> None:
@@ -62,7 +64,7 @@ def write_subtracted(products: Products, track: Track, data: Image) -> None:
     for key, value, text in measured:
         if np.isfinite(value):
             header[key] = (round(float(value), 5), text)
-    fitsfile.write_image(products.sky_subtracted(frame.info.ramp), data, header)
+    fitsfile.write_image(products.sky_subtracted(frame.info.ramp), data, header, sync=False)
 
 
 def write_solution(products: Products, track: Track, rotator_deg: float) -> None:

@@ -1,29 +1,33 @@
 """A chip as a job: what travels to where it is reduced, here or on a cluster."""
 
-import hashlib
-import json
 import logging
+import os
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from photometrus import __version__, distortion_store
+from photometrus import distortion_store, origin
 from photometrus.chip import reduce_chip
 from photometrus.cluster import Cluster, connected
 from photometrus.config import Config, RunConfig
 from photometrus.errors import ServiceError
 from photometrus.flats import Flats
 from photometrus.frame import NOTICE, Progress
-from photometrus.io.whole import remove
+from photometrus.io.content import stamp
+from photometrus.io.whole import remove, settle, write_text
 from photometrus.kernels.resample import lanczos_rows
 from photometrus.memory import FULL_PIXELS, Room, room
 from photometrus.optics import FieldFit
+from photometrus.origin import Origin
 from photometrus.products import Products, RampId
 from photometrus.track import ChipResult
-from photometrus.workers import cores, threads
+from photometrus.workers import Each, cores, threads
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +38,16 @@ PIXEL_BYTES = 4
 NO_MATTER = {
     "run": ("parallel", "scheduler", "workers", "threads", "memory", "timeout_s"),
     "input": ("archive", "ftype", "flat_dir", "distortion_dir", "cache", "downloads"),
+    # Which ramps they leave is told by the ramps.
+    "select": ("ramps", "exclude"),
 }
 """Settings with another value of which the same is made of the same files."""
+NOT_OURS = ("chip", "photometry", "detection", "psf", "psf_photometry", "hidden", "psf_widths",
+            "growth", "apertures", "noise", "zeropoint", "completeness", "counterparts", "doubts",
+            "target", "lightcurve")  # fmt: skip
+"""Sections that say how a stack is measured, and not how it is made."""
+FILES = {"catalog": "catalogue", "sky_override": "sky", "astrometry_net_cfg": "configuration"}
+"""Settings of the input that may be files: it is their content that matters."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,10 @@ class Job:
     find: Callable[..., Any]
     """The reference catalogue, as `chip.reduce_chip` wants it."""
     shared: FieldFit | None = None
+    unavailable: str = ""
+    """Why no service gives reference stars, when that is known."""
+    earlier: Origin = field(default_factory=Origin)
+    """What an earlier run made it from: files that stand since then are not read again."""
 
     def __call__(self, n_threads: int, progress: Progress) -> ChipResult:
         """Reduce the chip."""
@@ -57,19 +73,24 @@ class Job:
             return ChipResult(self.chip, error="no ramps")
         if not _kernels_are_there():
             log.log(NOTICE, "compiling the numerical kernels, once on this machine: about a minute")
+        # From here on its products are not those of the record, until that is written anew.
+        write_text(self.products.in_making(self.chip), _signature())
+        settle([self.products.root])
         for path in self.products.unfinished(self.chip):
             remove(path)  # of a run that was killed while it wrote
         with threads(n_threads) as each:
-            return reduce_chip(
+            made_from = self.made_from(each)
+            result = reduce_chip(
                 self.products,
                 self.ramps,
                 self.config,
                 self.flats,
-                self.find,
+                partial(self.find, unavailable=self.unavailable),
                 self.shared,
                 each=each,
                 progress=progress,
             )
+        return replace(result, made_from=made_from)
 
     @property
     def n_pixels(self) -> int:
@@ -78,24 +99,38 @@ class Job:
         sizes = [path.stat().st_size // PIXEL_BYTES for path in paths if path.is_file()]
         return min(max(sizes, default=FULL_PIXELS), FULL_PIXELS)
 
-    def made_from(self) -> str:
-        """What tells this job from one with other files, settings or version: 16 hex digits.
-
-        With `shared` it begins like that of the same job without.
-        """
-        settings = asdict(self.config.for_chip(self.chip))
+    def made_from(self, each: Each = map) -> Origin:
+        """Files, settings and versions that this job's products depend on."""
+        own = self.config.for_chip(self.chip)
+        settings = asdict(own)
+        for section in NOT_OURS:
+            del settings[section]
         for section, keys in NO_MATTER.items():
             for key in keys:
                 del settings[section][key]
-        files = [self.products.ramp(ramp) for ramp in self.ramps]
-        files += [Path(settings["input"][key]) for key in ("catalog", "sky_override")]
+        if not own.substacks.growing:
+            del settings["substacks"]["frames"]
+        named = {f"ramp {ramp}": self.products.ramp(ramp) for ramp in self.ramps}
+        for key, word in FILES.items():
+            path = Path(settings["input"][key])
+            if path.is_file():
+                named[f"{word} {path.name}"] = path
+                del settings["input"][key]
         flat = None
-        if self.config.run.flat_field:
-            days = self.config.for_chip(self.chip).flat.max_days_away
-            flat = self.flats.nearest(self.products.band, self.chip, days)
-        stamps = [_stamp(path) for path in [*files, *([flat] if flat else [])]]
-        own = _digest([__version__, settings, stamps])
-        return own if self.shared is None else f"{own}.{_digest(asdict(self.shared))}"
+        if own.run.flat_field:
+            flat = self.flats.nearest(self.products.band, self.chip, own.flat.max_days_away)
+        if flat is not None:
+            named[f"flat {flat.name}"] = flat
+
+        def stamped(name: str) -> dict[str, Any]:
+            return stamp(named[name], self.earlier.inputs.get(name)) or {}
+
+        inputs = dict(zip(named, each(stamped, named), strict=True))
+        if self.unavailable:
+            inputs[f"catalogue {own.input.catalog}"] = {"missing": self.unavailable}
+        return Origin(
+            origin.versions(), inputs, origin.plain(settings), origin.shared_digest(self.shared)
+        )
 
     def elsewhere(self) -> "Job":
         """The same with nothing that only this process or folder knows: for another machine."""
@@ -104,6 +139,7 @@ class Job:
         placed = replace(
             given,
             distortion_dir=distortion_store.OFF if store is None else str(store.absolute()),
+            catalog=_absolute(given.catalog) if Path(given.catalog).is_file() else given.catalog,
             sky_override=_absolute(given.sky_override),
             astrometry_net_cfg=_absolute(given.astrometry_net_cfg),
         )
@@ -123,6 +159,7 @@ class Job:
 
         return replace(
             result,
+            made={root / path.relative_to(root.absolute()): n for path, n in result.made.items()},
             coadd=home(result.coadd),
             weight=home(result.weight),
             page=home(result.page),
@@ -140,18 +177,10 @@ def _absolute(text: str) -> str:
     return str(Path(text).absolute()) if text else ""
 
 
-def _stamp(path: Path) -> tuple[str, int, int]:
-    """A file's name, size and time of change; zeros for what is no file, such as a survey."""
-    try:
-        state = path.stat()
-    except OSError:
-        return path.name, 0, 0
-    return path.name, state.st_size, state.st_mtime_ns
-
-
-def _digest(thing: Any) -> str:
-    text = json.dumps(thing, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _signature() -> str:
+    """Who makes something, and since when."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return f"{socket.gethostname()} {os.getpid()} {now}\n"
 
 
 class Runner:

@@ -4,6 +4,7 @@ import logging
 import shutil
 import threading
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
@@ -18,8 +19,9 @@ from photometrus.config import Config
 from photometrus.errors import MissingInput, PhotometrusError
 from photometrus.frame import Progress, no_progress
 from photometrus.io.archive import fetch_log, open_archive
+from photometrus.io.lock import locked
 from photometrus.io.nightlog import read_log, repair_name, select
-from photometrus.io.whole import whole, write_bytes
+from photometrus.io.whole import remove, whole, write_bytes
 from photometrus.jobs import Runner
 from photometrus.pipeline import Observation, reduce_material
 from photometrus.products import RampId, clean_log_name, default_parent, log_name, night_name
@@ -58,6 +60,8 @@ class NightRequest:
     bands: tuple[str, ...] = ()
     observer: str = ""
     command: str = ""
+    restart: bool = False
+    wait: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,16 @@ class _Part:
 def reduce_night(
     request: NightRequest, config: Config, *, progress: Progress = no_progress
 ) -> NightReport:
+    """What `_reduce_night` makes, while nobody else works in the folder on that night."""
+    try:
+        with locked(_scratch(request), request.command, wait=request.wait):
+            return _reduce_night(request, config, progress)
+    finally:
+        with suppress(OSError):  # not empty: there is something to go on with
+            _scratch(request).rmdir()
+
+
+def _reduce_night(request: NightRequest, config: Config, progress: Progress) -> NightReport:
     """Reduce what the log of a night holds, but for what an earlier run made of the same.
 
     The ramps of the next fields are downloaded meanwhile. What goes wrong with one field costs
@@ -181,7 +195,7 @@ def _reduce_parts(
             for part in parts:
                 tell = partial(told, part)
                 material = fetching.submit(_prepare, part, request, config, tell)
-                results.append(reducing.submit(_reduce, material, config, run, tell))
+                results.append(reducing.submit(_reduce, material, request, config, run, tell))
             for number, (part, future) in enumerate(zip(parts, results, strict=True), start=1):
                 if future.exception() is not None:
                     log.error("%s: %s", part.name, future.exception())
@@ -231,22 +245,31 @@ def _prepare(part: _Part, request: NightRequest, config: Config, progress: Progr
         parent=parent,
         command=request.command,
         ramps=part.ramps,
-        resume=True,
+        restart=request.restart,
     )
-    material = gather(order, config, progress)
+    with locked(parent, request.command, wait=request.wait):
+        material = gather(order, config, progress)
     store = distortion_store.store_folder(config.input.distortion_dir)
     if store is None:
         return material
     # Fields do not see what others of the night say: they may be reduced in any order.
     private = _private(part, request)
+    if request.restart:
+        remove(private)
     distortion_store.lend(store, private, part.band)
     return replace(material, distortions=str(private))
 
 
 def _reduce(
-    material: "Future[Material]", config: Config, run: Runner, progress: Progress
+    material: "Future[Material]",
+    request: NightRequest,
+    config: Config,
+    run: Runner,
+    progress: Progress,
 ) -> Observation:
-    return reduce_material(material.result(), config, run=run, progress=progress)
+    prepared = material.result()
+    with locked(prepared.products.root, request.command, wait=request.wait):
+        return reduce_material(prepared, config, run=run, progress=progress)
 
 
 def _parent(part: _Part, request: NightRequest) -> Path:

@@ -17,24 +17,27 @@ from typing import Any
 
 from astropy.table import Table
 
-from photometrus import __version__, astromatic
+from photometrus import __version__, astromatic, distortion_store
 from photometrus import config as configuration
-from photometrus.arrivals import Material, Request, arriving, chosen, joined
+from photometrus.arrivals import Material, Request, arriving, check, chosen, joined
 from photometrus.cards import Loss, card
+from photometrus.chip.agreement import central
 from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, ServiceError
 from photometrus.flats import Flats, store_folder
-from photometrus.frame import Progress, no_progress
-from photometrus.instrument import CHIPS, CHIPS_FIELD_RADIUS_DEG, band_named, night_of
-from photometrus.io import fitsfile
+from photometrus.frame import NOTICE, FrameInfo, Progress, no_progress
+from photometrus.instrument import CHIPS, CHIPS_FIELD_RADIUS_DEG, night_of
+from photometrus.io import rampfile
 from photometrus.io.catalogs import default_cache, reference
-from photometrus.io.whole import warn_of_links, whole
+from photometrus.io.lock import locked
+from photometrus.io.whole import remove, settle, warn_of_links, write_text
 from photometrus.jobs import Job, Runner
 from photometrus.optics import FieldFit, combined
+from photometrus.origin import changed, shared_digest
 from photometrus.products import Products, RampId
-from photometrus.resume import finished, recorded_chips
+from photometrus.resume import damage, recorded, recorded_chips
 from photometrus.selection import Choice
-from photometrus.stackfiles import check_extras
+from photometrus.space import check_room
 from photometrus.track import CHIP_COLUMNS, ChipResult, Verdict
 from photometrus.workers import load_meanwhile
 
@@ -48,6 +51,10 @@ __all__ = [
     "reduce_folder",
     "reduce_observation",
 ]
+
+
+VOTERS = 9
+"""Ramps whose headers say when and where an observation was made: one of them may be wrong."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,11 @@ def reduce_observation(
     Raises PhotometrusError for what stops everything (no log, no such target, no archive); what
     stops a chip or a frame is in the result.
     """
-    with closing(arriving(request, config, progress)) as parts:
+    check(request.band, config)
+    with (
+        locked(request.parent, request.command, wait=request.wait),
+        closing(arriving(request, config, progress)) as parts,
+    ):
         return reduce_parts(parts, config, asked=request.chips, progress=progress)
 
 
@@ -109,11 +120,15 @@ def reduce_folder(
     config: Config,
     *,
     command: str = "",
+    restart: bool = False,
+    wait: bool = False,
     progress: Progress = no_progress,
 ) -> Observation:
-    """Reduce chips whose ramps are on disk already."""
-    band_named(band)
-    check_extras(config)
+    """Reduce chips whose ramps are on disk already, but for those that stand.
+
+    restart : make them all again; wait : for another run in `parent`
+    """
+    check(band, config)
     warn_of_links(parent)
     products = Products(parent, band)
     ramps = {chip: products.ramps_on_disk(chip) for chip in chips}
@@ -121,27 +136,34 @@ def reduce_folder(
         folders = ", ".join(str(products.ramps(chip)) for chip in chips)
         raise MissingInput(f"no *.ramp.fits in {folders}; use `photometrus getdata` first")
     choice = chosen(ramps, config)
-    material = Material(products, choice, _night_of(products, ramps), command=command)
-    return reduce_material(material, config, progress=progress)
+    night = _night_of(products, ramps)
+    material = Material(products, choice, night, command=command, restart=restart)
+    with locked(parent, command, wait=wait):
+        check_room(products, choice.ramps, config)
+        return reduce_material(material, config, progress=progress)
 
 
 def _night_of(products: Products, ramps: dict[int, list[RampId]]) -> date:
-    """The night (local noon to noon) in which the first readable ramp began."""
-    info = fitsfile.frame_info(*_first_header(products, ramps))
-    return night_of(info.begin_mjd)
+    """The night (local noon to noon) in which most readable ramps of a chip began."""
+    begins = sorted(info.begin_mjd for info in _infos(products, ramps))
+    return night_of(begins[(len(begins) - 1) // 2])
 
 
-def _first_header(products: Products, ramps: dict[int, list[RampId]]) -> tuple[Any, Path]:
-    """The header of the first ramp that can be read and understood, and its path."""
+def _infos(products: Products, ramps: dict[int, list[RampId]]) -> list[FrameInfo]:
+    """What the headers of some readable ramps say: of the first chip that has any."""
     for chip in sorted(ramps):
+        infos = []
         for ramp in ramps[chip]:
             path = products.ramp(ramp)
             try:
-                header, _ = fitsfile.open_ramp(path)
-                fitsfile.frame_info(header, path)
-            except FrameError:
+                header, _ = rampfile.open_ramp(path)
+                infos.append(rampfile.frame_info(header, path))
+            except (FrameError, MissingInput):
                 continue
-            return header, path
+            if len(infos) == VOTERS:
+                break
+        if infos:
+            return infos
     raise MissingInput(f"{products.root}: none of the ramps can be read")
 
 
@@ -167,18 +189,55 @@ def reduce_parts(
 ) -> Observation:
     """Every chip, one after the other or at once; and the record, which grows with each chip.
 
+    Chips that an earlier run made of the same stand, unless it is a restart.
     parts : chips, as they arrive; asked : all that will
     run : where the chips are reduced; None: as the settings say
     """
     if config.run.engine == "astromatic":
         astromatic.check_programs()
-    started = datetime.now(UTC)
     coming = iter(parts)
-    material = next(coming)
+    first = next(coming)
+    with (
+        _distortions(first, config) as lent,
+        nullcontext(run) if run is not None else Runner(config.run, len(asked)) as runner,
+    ):
+        equipped = (replace(part, distortions=lent) for part in chain([first], coming))
+        return _reduce_parts(equipped, first, asked, config, runner, progress)
+
+
+@contextmanager
+def _distortions(material: Material, config: Config) -> Iterator[str]:
+    """The store of distortions that an observation sees: a copy of its own until it is done.
+
+    After an error, or when it is stopped, it stays: who goes on sees the same.
+    """
+    store = distortion_store.store_folder(config.input.distortion_dir)
+    if store is None or material.distortions:
+        yield material.distortions
+        return
+    private = material.products.distortions
+    if material.restart:
+        remove(private)
+    distortion_store.lend(store, private, material.products.band)
+    yield str(private)
+    distortion_store.give_back(private, store)
+    remove(private)
+
+
+def _reduce_parts(
+    parts: Iterable[Material],
+    material: Material,
+    asked: Sequence[int],
+    config: Config,
+    runner: Runner,
+    progress: Progress,
+) -> Observation:
+    """The same, with where the chips are reduced; `material` is the first part."""
+    started = datetime.now(UTC)
     products = material.products
     for path in products.unfinished():
-        path.unlink(missing_ok=True)
-    _write_text(products.config, configuration.dump(config))
+        remove(path)
+    write_text(products.config, configuration.dump(config))
     if config.run.pages:
         load_meanwhile("photometrus.htmlreport.page")
     jobs: dict[int, Job] = {}
@@ -201,41 +260,45 @@ def reduce_parts(
     def done(result: ChipResult) -> None:
         with one_at_a_time:
             fresh.add(result.chip)
-            chips[result.chip] = replace(result, made_from=jobs[result.chip].made_from())
+            chips[result.chip] = result
+            # What the record tells of must be there after a power cut, too.
+            settle(path.parent for path in result.made)
             record()
+            products.in_making(result.chip).unlink(missing_ok=True)
 
     def again(result: ChipResult) -> None:
-        fresh.add(result.chip)
-        first, job = chips[result.chip], stiff[result.chip]
-        if result.error:
+        first = chips[result.chip]
+        if result.error and not result.made:
             # Nothing of the second try was written: the first one stands.
             log.warning("C%d: %s; its own solution is kept", result.chip, result.error)
-            result = first
+            result = replace(first, made_from=result.made_from)
         # What its own stars said stands: the second fit is relative to what chips share.
-        chips[result.chip] = replace(result, field_fit=first.field_fit, made_from=job.made_from())
-        record()
+        done(replace(result, field_fit=first.field_fit))
 
     record()
-    with nullcontext(run) if run is not None else Runner(config.run, len(asked)) as runner:
-        with _sending(runner) as send:
-            for part in chain([material], coming):
-                material = part if part is material else joined([material, part])
-                new = _jobs(part, config)
+    with _sending(runner) as send:
+        for part in parts:
+            material = joined([material, part]) if jobs else part
+            new = _jobs(part, config)
+            with one_at_a_time:
+                chips |= {} if part.restart else _standing(new, products)
                 jobs |= new
-                with one_at_a_time:
-                    chips |= _unchanged(new, products) if part.resume else {}
-                for chip in sorted(set(new) & set(chips)):
-                    progress(f"C{chip} as before", 1, 1)
-                todo = [job for chip, job in new.items() if chip not in chips]
-                send(_knowing(todo, products, part.choice.ramps), progress, done)
-        shared = shared_field(list(chips.values()), config)
-        stiff = {
-            chip: replace(jobs[chip], shared=shared)
-            for chip, result in chips.items()
-            if shared is not None and _is_weak(result, config)
-        }
-        todo = [job for chip, job in stiff.items() if chips[chip].made_from != job.made_from()]
-        runner(_knowing(todo, products, material.choice.ramps), progress, again)
+            for chip in sorted(set(new) & set(chips)):
+                progress(f"C{chip} as before", 1, 1)
+            todo = [job for chip, job in new.items() if chip not in chips]
+            send(_knowing(todo, products, part.choice.ramps), progress, done)
+    shared = shared_field(list(chips.values()), config)
+    stiff = {
+        chip: replace(jobs[chip], shared=shared)
+        for chip, result in chips.items()
+        if shared is not None and _is_weak(result, config)
+    }
+    common = shared_digest(shared)
+    todo = [job for chip, job in stiff.items() if chips[chip].made_from.shared != common]
+    for job in todo:
+        if job.chip not in fresh:
+            log.log(NOTICE, "C%d is made again: what all chips share changed", job.chip)
+    runner(_knowing(todo, products, material.choice.ramps), progress, again)
     observation = record("done")
     if config.run.pages:
         # Not above: a page for a browser needs libraries that a reduction does not.
@@ -282,13 +345,32 @@ def _jobs(material: Material, config: Config) -> dict[int, Job]:
     return {chip: Job(products, ramps[chip], chip, config, flats, find) for chip in sorted(ramps)}
 
 
-def _unchanged(jobs: dict[int, Job], products: Products) -> dict[int, ChipResult]:
-    """The chips that an earlier run made of the same files with the same settings."""
-    return {
-        chip: result
-        for chip, result in finished(products).items()
-        if chip in jobs and result.made_from.partition(".")[0] == jobs[chip].made_from()
-    }
+def _standing(jobs: dict[int, Job], products: Products) -> dict[int, ChipResult]:
+    """The chips that an earlier run made of the same; why others are made again is told.
+
+    The jobs of these learn what was known of their files.
+    """
+    earlier = {chip: one for chip, one in recorded(products).items() if chip in jobs}
+    silent = any("missing" in one for r in earlier.values() for one in r.made_from.inputs.values())
+    ramps = {chip: job.ramps for chip, job in jobs.items()}
+    unavailable = _ask_once(next(iter(jobs.values())).find, products, ramps) if silent else ""
+    stands = {}
+    for chip, job in jobs.items():
+        if chip not in earlier:
+            if products.in_making(chip).exists():
+                log.log(NOTICE, "C%d is made again: a run was stopped while it made it", chip)
+            continue
+        then = earlier[chip].made_from
+        jobs[chip] = replace(job, earlier=then, unavailable=unavailable)
+        why = changed(then, jobs[chip].made_from()) or damage(earlier[chip], products)
+        if why:
+            log.log(NOTICE, "C%d is made again: %s", chip, why)
+        else:
+            stands[chip] = earlier[chip]
+    if stands:
+        names = " ".join(f"C{chip}" for chip in stands)
+        log.log(NOTICE, "%s: made before of the same; -restart makes all again", names)
+    return stands
 
 
 def _knowing(jobs: list[Job], products: Products, ramps: dict[int, list[RampId]]) -> list[Job]:
@@ -296,16 +378,17 @@ def _knowing(jobs: list[Job], products: Products, ramps: dict[int, list[RampId]]
     if not jobs:
         return []
     unavailable = _ask_once(jobs[0].find, products, ramps)
-    return [replace(job, find=partial(job.find, unavailable=unavailable)) for job in jobs]
+    return [replace(job, unavailable=unavailable) for job in jobs]
 
 
 def _with_left_out(chip: ChipResult, choice: Choice) -> ChipResult:
-    """The result with a verdict also on the ramps that the user left out."""
+    """The result with a verdict also on the ramps that the user left out this time."""
+    asked = {str(ramp) for ramp in choice.ramps[chip.chip]}
     verdicts = {
         str(ramp): Verdict(str(ramp), used=False, reason=reason)
         for ramp, reason in choice.left_out.items()
         if ramp.chip == chip.chip
-    } | {verdict.frame: verdict for verdict in chip.verdicts}
+    } | {verdict.frame: verdict for verdict in chip.verdicts if verdict.frame in asked}
     return replace(chip, verdicts=[verdicts[name] for name in sorted(verdicts)])
 
 
@@ -316,8 +399,7 @@ def _ask_once(find: Any, products: Products, ramps: dict[int, list[RampId]]) -> 
     once, not once per chip.
     """
     try:
-        header, path = _first_header(products, ramps)
-        info = fitsfile.frame_info(header, path)
+        info = central(_infos(products, ramps))
         find((info.ra_deg, info.dec_deg))
     except ServiceError as error:
         return str(error)
@@ -392,7 +474,8 @@ def _write_record(
                 "page": _relative(result.page, products.root),
                 "error": result.error,
                 "notes": result.notes,
-                "made_from": result.made_from,
+                "made_from": asdict(result.made_from),
+                "made": {_relative(path, products.root): n for path, n in result.made.items()},
                 "numbers": result.numbers,
                 "field_fit": asdict(result.field_fit) if result.field_fit else None,
                 "frames": [asdict(verdict) for verdict in result.verdicts],
@@ -400,7 +483,7 @@ def _write_record(
             for result in observation.chips
         },
     }
-    _write_text(products.run_record, json.dumps(_finite(record), indent=1) + "\n")
+    write_text(products.run_record, json.dumps(_finite(record), indent=1) + "\n")
 
 
 def _libraries() -> dict[str, str]:
@@ -420,8 +503,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write_text(path: Path, text: str) -> None:
-    with whole(path) as part:
-        part.write_text(text, encoding="utf-8")

@@ -240,10 +240,32 @@ class Products:
         """What the archive did not give."""
         return self.root / "failed_downloads_list.txt"
 
+    def in_making(self, chip: int) -> Path:
+        """Is there while the chip's products are being replaced."""
+        return self.root / f".making.C{chip}"
+
+    @property
+    def distortions(self) -> Path:
+        """What an unfinished observation sees of the store of distortions, and says itself."""
+        return self.root / f".distortions.{self.band}"
+
+    def of_frame(self, ramp: RampId) -> list[Path]:
+        """What ``-keep all`` leaves of a frame."""
+        return [
+            self.placed(ramp),
+            self.flat_fielded(ramp),
+            self.sky_subtracted(ramp),
+            self.sources(ramp),
+            self.head(ramp),
+            self.old_head(ramp),
+            self.flags(ramp),
+        ]
+
     def unfinished(self, chip: int | None = None) -> list[Path]:
         """What a reduction of the chip (None: of all) was writing when it was killed."""
         if chip is None:
-            return list(self.root.glob("*.part"))
+            programs = [*self.root.glob(".weights-*"), *self.root.glob("*/.photometrus-*")]
+            return [*self.root.glob("*.part"), *programs]
         folders = (self.astrom(chip), self.flattened(chip), self.subtracted(chip))
         found = [path for folder in folders for path in folder.rglob("*.part")]
         for folder in (self.root / "sky", self.root / "stack"):

@@ -1,4 +1,4 @@
-"""What an earlier run finished, read back from its record."""
+"""What an earlier run finished, read back from its record; and why a chip is made again."""
 
 import json
 import math
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from photometrus.optics import FieldFit
+from photometrus.origin import Origin
 from photometrus.products import Products
 from photometrus.track import ChipResult, Verdict
 
@@ -20,18 +21,30 @@ def recorded_chips(products: Products) -> dict[str, Any]:
         return {}
 
 
-def finished(products: Products) -> dict[int, ChipResult]:
-    """The chips whose stack and weight map are there as the record says, by number."""
+def recorded(products: Products) -> dict[int, ChipResult]:
+    """What the record tells of chips that have a stack, by number."""
     found = {}
     for name, entry in recorded_chips(products).items():
         try:
             result = _read(int(name.removeprefix("C")), entry, products.root)
         except (KeyError, TypeError, ValueError):
             continue  # of an older version
-        files = (result.coadd, result.weight)
-        if not result.error and all(path is not None and path.is_file() for path in files):
+        if not result.error:
             found[result.chip] = result
     return found
+
+
+def damage(result: ChipResult, products: Products) -> str:
+    """Why the products of a chip are not those of its record; empty when they are."""
+    if products.in_making(result.chip).exists():
+        return "a run was stopped while it made it"
+    for path, n_bytes in result.made.items():
+        try:
+            if path.stat().st_size != n_bytes:
+                return f"{path.relative_to(products.root)} changed"
+        except OSError:
+            return f"{path.relative_to(products.root)} is gone"
+    return ""
 
 
 def _read(chip: int, entry: dict[str, Any], root: Path) -> ChipResult:
@@ -52,7 +65,8 @@ def _read(chip: int, entry: dict[str, Any], root: Path) -> ChipResult:
         error=entry["error"],
         extras=[root / text for text in entry["extras"]],
         field_fit=None if fit is None else _field_fit(fit),
-        made_from=entry["made_from"],
+        made_from=Origin(**entry["made_from"]),
+        made={root / text: n_bytes for text, n_bytes in entry["made"].items()},
     )
 
 

@@ -34,6 +34,19 @@ class StackFiles:
     config: Config
     part: str = ""
 
+    def names(self, stack: Coadd) -> list[Path]:
+        """What `write` makes of a stack."""
+        compressed = self.config.run.compress
+        paths = [
+            self.products.coadd(self.ramps, self.part, compressed=compressed),
+            self.products.weight(self.ramps, self.part),
+        ]
+        if not self.part:
+            paths.append(self.products.coadd_wcs(self.ramps))
+            if stack.flags is not None:
+                paths.append(self.products.stack_flags(self.ramps))
+        return paths
+
     def write(self, stack: Coadd, frames: Sequence[Frame]) -> tuple[Path, Path]:
         """The stack of `frames` (in order of time) and its weight map; their paths.
 

@@ -14,6 +14,7 @@ from photometrus.cards import Loss, card, figure
 from photometrus.frame import Bad, Flags, Frame, Image
 from photometrus.instrument import GAIN_E_PER_ADU
 from photometrus.optics import FieldFit
+from photometrus.origin import Origin
 from photometrus.stages.background import Background, Mask, flat_background
 from photometrus.stages.coadd import Layer
 from photometrus.stages.detrend import CalibratedPixels
@@ -65,8 +66,10 @@ class ChipResult:
     """What was made on request beside the stack: sub-stacks and their weights, maps."""
     field_fit: FieldFit | None = None
     """What this chip's stars say of what all chips share; None without a catalogue."""
-    made_from: str = ""
-    """What tells other files, settings or versions: a digest."""
+    made_from: Origin = field(default_factory=Origin)
+    """Files, settings, versions."""
+    made: dict[Path, int] = field(default_factory=dict)
+    """Every file that was written for it, and its size in bytes."""
 
     @property
     def losses(self) -> list[Loss]:

@@ -23,6 +23,7 @@ def write_frames(run: Run, products: Products, tracks: list[Track]) -> None:
     """The intermediate products that users know."""
 
     def write(track: Track) -> None:
+        run.made += products.of_frame(track.frame.info.ramp)
         angle = ladder.rotator(track, run.config)
         intermediate.write_frame(products, track, angle)
 
@@ -36,6 +37,7 @@ def write_sky(run: Run, image: Image, tracks: list[Track], ramps: list[RampId]) 
     header = fitsfile.product_header(tracks[0].frame.header, None, image.shape)
     header["SKYLEVEL"] = (level, "[adu] median sky level of the frames")
     header["NCOMBINE"] = (len(tracks), "frames")
+    run.made.append(run.products.sky(ramps))
     fitsfile.write_image(run.products.sky(ramps), image * np.float32(level), header)
 
 
@@ -45,6 +47,7 @@ def write_stack(
     """The stack, its weight map and its WCS; and the chip's result."""
     result = replace(result, measures=_cards(numbers))
     files = StackFiles(run.products, run.ramps, run.config)
+    run.made += files.names(result)
     path, weight = files.write(result, [track.frame for track in good])
     return ChipResult(
         chip=run.chip,
@@ -68,7 +71,9 @@ def write_extras(run: Run, whole: Coadd, tracks: list[Track]) -> list[Path]:
     files = StackFiles(run.products, run.ramps, run.config)
     layers = [track.layer() for track in used]
     frames = [track.frame for track in used]
-    return files.write_extras(whole, layers, frames, measures, each=run.each)
+    paths = files.write_extras(whole, layers, frames, measures, each=run.each)
+    run.made += paths
+    return paths
 
 
 def draw_page(
@@ -96,6 +101,7 @@ def draw_page(
         numbers=numbers,
         notes=run.notes,
     )
+    run.made.append(path)
     page.draw_page(path, evidence)
     run.progress(f"C{run.chip} page", 1, 1)
     return path

@@ -1,14 +1,14 @@
 """A chip's frames: opened, checked against each other, calibrated."""
 
-from collections import Counter
 from dataclasses import replace
 from functools import partial
 
+from photometrus.chip.agreement import odd_clocks, strangers
 from photometrus.chip.run import Run
-from photometrus.errors import FrameError, TooFewFrames
-from photometrus.frame import Frame
+from photometrus.errors import FrameError, MissingInput, TooFewFrames
+from photometrus.frame import ArrayPixels, Frame
 from photometrus.instrument import BORDER_PIXELS
-from photometrus.io import fitsfile
+from photometrus.io import rampfile
 from photometrus.products import RampId
 from photometrus.selection import by_header
 from photometrus.stages import detrend
@@ -19,27 +19,25 @@ from photometrus.workers import try_each
 
 MAX_BAD_FRACTION = 0.5
 """A frame with more unusable pixels is not a frame."""
+LOOK_ROWS = 64
+"""So many rows tell whether there is any light in a frame."""
 
 
 def open_frames(run: Run) -> list[Frame]:
     """Handles on the ramps that can be read and belong together, in order of time."""
     opened, lost = try_each(partial(open_frame, run), run.ramps, run.each)
     run.lose((str(ramp), error) for ramp, error in lost)
-    frames = sorted((frame for _, frame in opened), key=lambda f: f.info.begin_mjd)
+    frames = sorted(
+        (frame for _, frame in opened), key=lambda f: (f.info.begin_mjd, f.info.ramp.serial)
+    )
     frames = take_by_header(run, frames)
-    shapes = Counter(frame.pixels.shape for frame in frames)
-    good: list[Frame] = []
-    for frame in frames:
-        ny, nx = frame.pixels.shape
-        usual = shapes.most_common(1)[0][0]
-        if (ny, nx) != usual:
-            run.lose([(frame.name, f"{nx} x {ny} pixels, the others {usual[1]} x {usual[0]}")])
-        elif good and frame.info.begin_mjd == good[-1].info.begin_mjd:
-            run.lose([(frame.name, f"a duplicate: it starts when {good[-1].name} does")])
-        else:
-            good.append(frame)
+    lost_too = {frame.name: reason for frame, reason in strangers(frames)}
+    run.lose(lost_too.items())
+    good = [frame for frame in frames if frame.name not in lost_too]
     if not good:
         raise TooFewFrames(f"none of {len(run.ramps)} ramps is usable")
+    for note in odd_clocks(good):
+        run.note(note)
     return good
 
 
@@ -55,15 +53,36 @@ def take_by_header(run: Run, frames: list[Frame]) -> list[Frame]:
 def open_frame(run: Run, ramp: RampId) -> Frame:
     """A handle on one ramp; FrameError when it cannot be one of this observation."""
     path = run.products.ramp(ramp)
-    header, raw = fitsfile.open_ramp(path)
-    info = fitsfile.frame_info(header, path)
+    try:
+        header, raw = rampfile.open_ramp(path)
+    except MissingInput as error:  # it was there when the folder was listed
+        raise FrameError(f"{ramp}: not there any more; download it again") from error
+    info = rampfile.frame_info(header, path)
     if info.band != run.products.band:
         raise FrameError(f"{ramp}: band {info.band} in the header, not {run.products.band}")
     shape = (raw.shape[0] - 2 * BORDER_PIXELS, raw.shape[1] - 2 * BORDER_PIXELS)
     pixels = detrend.CalibratedPixels(raw, detrend.unit_flat(shape))
     angle = run.config.run.rotator_deg if info.rotator_deg is None else info.rotator_deg
     wcs = pointing_wcs(ramp.chip, (info.ra_deg, info.dec_deg), angle)
+    check_light(str(ramp), detrend.every_nth(pixels, every=max(1, shape[0] // LOOK_ROWS)))
     return Frame(info, header, pixels, wcs)
+
+
+def check_light(name: str, some: ArrayPixels) -> float:
+    """The sky level of a frame, ADU, from some of its rows; FrameError when it is no exposure."""
+    bad = detrend.bad_fraction(some, every=1)
+    if bad > MAX_BAD_FRACTION:
+        raise FrameError(
+            f"{name}: {bad:.0%} of the pixels are unusable (NaN or 65535), at most "
+            f"{MAX_BAD_FRACTION:.0%} allowed"
+        )
+    level = detrend.level(some, every=1)
+    if not level > 0:
+        raise FrameError(f"{name}: sky level {level:.3g} ADU; no light, no frame")
+    good = some.data[some.bad == 0]
+    if good.min() == good.max():
+        raise FrameError(f"{name}: every pixel is {level:.6g} ADU; not a real exposure")
+    return level
 
 
 def choose_flat(run: Run, frames: list[Frame]) -> detrend.Flat:
@@ -82,16 +101,7 @@ def calibrate(run: Run, frames: list[Frame], flat: detrend.Flat) -> list[Track]:
 
     def start(frame: Frame) -> Track:
         pixels = detrend.CalibratedPixels(Track(frame).pixels.raw, flat)
-        some = detrend.every_nth(pixels)
-        bad = detrend.bad_fraction(some, every=1)
-        if bad > MAX_BAD_FRACTION:
-            raise FrameError(
-                f"{frame.name}: {bad:.0%} of the pixels are unusable (NaN or 65535), at most "
-                f"{MAX_BAD_FRACTION:.0%} allowed"
-            )
-        level = detrend.level(some, every=1)
-        if not level > 0:
-            raise FrameError(f"{frame.name}: sky level {level:.3g} ADU; no light, no frame")
+        level = check_light(frame.name, detrend.every_nth(pixels))
         background = flat_background(level, pixels.shape, run.config.background.mesh_pix)
         return Track(replace(frame, pixels=pixels), background)
 

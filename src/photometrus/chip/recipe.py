@@ -15,7 +15,7 @@ from photometrus.chip import files, frames, judgement, marks, skies, solution, s
 from photometrus.chip.memory import kept_memory
 from photometrus.chip.run import Reference, Run
 from photometrus.config import Config
-from photometrus.errors import PhotometrusError
+from photometrus.errors import PhotometrusError, StorageError
 from photometrus.flats import Flats
 from photometrus.frame import Progress, no_progress
 from photometrus.optics import FieldFit
@@ -41,7 +41,8 @@ def reduce_chip(
 
     shared : what all chips together say of scale, rotation and radial distortion; when given, the
         chip's own stars do not change it by much
-    Nothing that can be explained is raised: it is in the result, with all verdicts so far.
+    Nothing that can be explained is raised but StorageError: it is in the result, with all verdicts
+    so far.
     """
     chip = ramps[0].chip
     run = Run(
@@ -60,9 +61,13 @@ def reduce_chip(
         # The matrices are small: a second BLAS thread costs more than it gives.
         with threadpool_limits(1, user_api="blas"), kept_memory(), run.scratch:
             result = reduce(run)
+    except StorageError:
+        raise  # the next chip would fare no better
     except PhotometrusError as error:
         log.error("C%d: %s", chip, error)  # noqa: TRY400 - explained, not a bug
         result = ChipResult(chip, verdicts=run.all_verdicts(), notes=run.notes, error=str(error))
+    made = {path: path.stat().st_size for path in dict.fromkeys(run.made) if path.is_file()}
+    result = replace(result, made=made)
     result.numbers["seconds"] = round(time.monotonic() - started, 2)
     progress(f"C{chip} {'failed' if result.error else 'finished'}", 1, 1)
     return result

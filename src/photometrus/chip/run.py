@@ -1,6 +1,7 @@
 """One chip's reduction while it runs: what it was given, and what became known on the way."""
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ class Run:
     notes: list[str] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict)
     """Numbers of the chip, as they become known."""
+    made: list[Path] = field(default_factory=list)
+    """What is written, noted before it is begun."""
     scratch: ExitStack = field(default_factory=ExitStack)
     """What is to be cleared away at the end."""
 
@@ -72,7 +75,7 @@ class Run:
     def lose(self, frames: Iterable[tuple[str, Any]]) -> None:
         """Frames that go no further, and why."""
         for name, reason in frames:
-            text = str(reason).removeprefix(f"{name}: ")
+            text = re.sub(rf"^{name}(\.ramp\.fits)?: ", "", str(reason))
             log.warning("%s: %s", name, text)
             self.verdicts[name] = Verdict(name, used=False, reason=text, lost=True)
 

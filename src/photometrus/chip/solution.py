@@ -6,6 +6,7 @@ import numpy as np
 from astropy.table import Table
 
 from photometrus import ladder
+from photometrus.chip.agreement import central
 from photometrus.chip.run import Run
 from photometrus.distortion import Distortion
 from photometrus.distortion_store import DistortionStore, store_folder
@@ -137,7 +138,7 @@ def stored(run: Run, store: DistortionStore) -> Distortion | None:
 
 def reference_catalog(run: Run, tracks: list[Track]) -> Table | None:
     """The reference catalogue at the epoch of observation; None, with a note, without one."""
-    info = tracks[0].frame.info
+    info = central([track.frame.info for track in tracks])
     why = "none was asked for"
     table = None
     try:

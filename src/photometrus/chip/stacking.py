@@ -1,8 +1,6 @@
 """A chip's stack: of our own, or by the programs of Astromatic; perhaps refined."""
 
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
@@ -40,13 +38,14 @@ def stack_with_astromatic(
 
     With ``-keep final`` those are in a folder that vanishes afterwards.
     """
-    with tempfile.TemporaryDirectory(prefix=".astromatic-", dir=run.products.root) as name:
-        keep = run.config.run.keep == "all"
-        products = run.products if keep else replace(run.products, root=Path(name))
-        write_frames(run, products, tracks)
-        run.progress(f"C{run.chip} astromatic", 0, 1)
-        done = astromatic.stack(products, run.used(tracks), catalog, run.config, run.each)
-        run.progress(f"C{run.chip} astromatic", 1, 1)
+    keep = run.config.run.keep == "all"
+    products = run.products
+    if not keep:
+        products = replace(products, root=run.scratch_folder("astromatic"))
+    write_frames(run, products, tracks)
+    run.progress(f"C{run.chip} astromatic", 0, 1)
+    done = astromatic.stack(products, run.used(tracks), catalog, run.config, run.each)
+    run.progress(f"C{run.chip} astromatic", 1, 1)
     return done
 
 

@@ -32,6 +32,7 @@ from photometrus.cli.options import (
     PARALLEL,
     QUIET,
     RAMPNUM,
+    RESTART,
     ROTATOR,
     SCHEDULER,
     SIGMA,
@@ -39,6 +40,7 @@ from photometrus.cli.options import (
     TARGET,
     THREADS,
     VERBOSE,
+    WAIT,
     WORKERS,
     Option,
     angle,
@@ -78,7 +80,8 @@ PIPELINE = Command(
     "pipeline",
     "all of it: log, ramps, flats, sky, astrometry, one stack per chip",
     "Fetches the night log and the ramps of an observation and reduces each chip to a stack with\n"
-    "a weight map. What is on disk already is not fetched again.",
+    "a weight map. What is on disk already is not fetched again, and a chip that was made of the\n"
+    "same files with the same settings is not made again: stopped, it goes on where it was.",
     {
         "What": (PARENT, *needed(TARGET, DATE, BAND), CHIP),
         "Which frames": CHOOSING,
@@ -86,6 +89,8 @@ PIPELINE = Command(
         "How": (ROTATOR, NO_SHIFT, ASTROMNET, NO_FF, SIGMA, SKY_OVERRIDE, ENGINE),
         "Beside the stack": BESIDE,
         "Running": (
+            RESTART,
+            WAIT,
             PARALLEL,
             SCHEDULER,
             WORKERS,
@@ -141,6 +146,8 @@ STACK = Command(
         "How": (ROTATOR, NO_SHIFT, NET_REFINE, ASTROMNET, NO_FF, SIGMA, SKY_OVERRIDE, ENGINE),
         "Beside the stack": BESIDE,
         "Running": (
+            RESTART,
+            WAIT,
             PARALLEL,
             SCHEDULER,
             WORKERS,
@@ -176,6 +183,8 @@ NIGHT = Command(
         "How": (ROTATOR, NO_SHIFT, ASTROMNET, NO_FF, SIGMA, ENGINE),
         "Beside the stack": BESIDE,
         "Running": (
+            RESTART,
+            WAIT,
             PARALLEL,
             SCHEDULER,
             WORKERS,

@@ -62,6 +62,7 @@ def full(order: Order) -> int:
 def lightcurve(order: Order) -> int:
     """One position on all stacks below a folder."""
     from photometrus.io.results import write_table
+    from photometrus.io.whole import make_folder
     from photometrus.photometry.curve import curve_below
     from photometrus.plots.lightcurve import draw_light_curve
 
@@ -78,7 +79,7 @@ def lightcurve(order: Order) -> int:
             progress=progress,
         )
     out = order.get("out", root)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     path = out / f"lightcurve.{name}.ecsv"
     write_table(path, table)
     draw_light_curve(path.with_suffix(".png"), table, name)

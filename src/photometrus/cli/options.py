@@ -342,6 +342,8 @@ DEPTH_MAP = Option(
 )  # fmt: skip
 CHOOSING = (RAMPNUM, EXCLUDE, INCLUDE, HEADER_FILTER)
 BESIDE = (INCREM, ALT, NUM, EXPTIME_MAP, DEPTH_MAP)
+RESTART = Option("restart", "make all again, also what was made of the same before")
+WAIT = Option("wait", "for another run in the same folder, instead of giving up")
 NO_PLOTS = Option(
     "no_plots",
     "do not draw the chips' pages, stack/qa.*.png, nor write report.html",

@@ -66,6 +66,8 @@ def reduced(order: Order) -> tuple[int, "Observation"]:
         parent=order.get("parent", default_parent(target, night, band)),
         download=not order.get("no_download", False),
         command=order.text,
+        restart=order.get("restart", False),
+        wait=order.get("wait", False),
     )
     config = order.config()
     order.keep_journal(request.parent)
@@ -94,6 +96,8 @@ def night(order: Order) -> int:
         bands=order.get("band", ()),
         observer=order.get("observer", ""),
         command=order.text,
+        restart=order.get("restart", False),
+        wait=order.get("wait", False),
     )
     config = order.config()
     order.keep_journal(root)
@@ -153,7 +157,14 @@ def stack(order: Order) -> int:
     begun = time.monotonic()
     with order.screen.progress(REDUCING, chip_rows(chips)) as progress:
         observation = reduce_folder(
-            parent, band, chips, config, command=order.text, progress=progress
+            parent,
+            band,
+            chips,
+            config,
+            command=order.text,
+            restart=order.get("restart", False),
+            wait=order.get("wait", False),
+            progress=progress,
         )
     return show_observation(order.screen, parent, observation, time.monotonic() - begun)
 
@@ -378,6 +389,8 @@ def warm(order: Order) -> int:
 
 def config(order: Order) -> int:
     """The settings."""
+    from photometrus.io.whole import write_text
+
     text = configuration.dump(order.config())
     out = order.get("out")
     if out is None:
@@ -385,7 +398,7 @@ def config(order: Order) -> int:
         return DONE
     if out.exists():
         raise UsageError(f"-out {out}: is there already; give another name")
-    out.write_text(text, encoding="utf-8")
+    write_text(out, text)
     order.screen.line(f"{out}: change what you like, give it with -config {out}")
     return DONE
 

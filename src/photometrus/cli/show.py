@@ -29,6 +29,7 @@ from photometrus.products import JOURNAL
 
 Told = Callable[[str, int, int], None]
 
+
 PLAIN_WIDTH = 200
 """Columns when the output is no terminal: wide enough for a path in a table."""
 PLAIN_EVERY_S = 60.0

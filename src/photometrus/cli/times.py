@@ -25,5 +25,8 @@ def _from_iso(text: str) -> float:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError("expected UTC, for example 2024-06-06T18:00:00, or MJD") from None
-    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    return (at - datetime(1858, 11, 17, tzinfo=UTC)).total_seconds() / 86400.0
+    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    mjd = (at - datetime(1858, 11, 17, tzinfo=UTC)).total_seconds() / 86400.0
+    if not EARLIEST_MJD <= mjd <= LATEST_MJD:
+        raise ValueError("expected a moment between 1968 and 2132, for example 2024-06-06T18:00:00")
+    return mjd

@@ -256,6 +256,22 @@ def fetch_log(archive: Archive, night: date, folder: Path) -> Path:
     return path
 
 
+def size_of(archive: Archive, ramp: RampId, kind: str) -> int | None:
+    """Bytes of a ramp as it will be on disk; None when the archive does not say.
+
+    Of a compressed one it does not: it is unpacked.
+    """
+    for place in archive.places(ramp, kind):
+        try:
+            with archive.transport.open(place.path) as stream:
+                return None if place.kind.endswith("_fz") else stream.size_bytes
+        except AbsentError:
+            continue
+        except BrokenError:
+            return None
+    return None
+
+
 def nights_near(
     archive: Archive, night: date, n: int = 3, *, reach_days: int = REACH_DAYS
 ) -> list[date]:

@@ -17,7 +17,7 @@ from photometrus.io.archive import CHUNK_BYTES, N_TRIES, Archive, Place, fallbac
 from photometrus.io.arriving import Arriving
 from photometrus.io.fz import fault, unpack
 from photometrus.io.transport import AbsentError, BrokenError, Stream, Transport
-from photometrus.io.whole import write_bytes
+from photometrus.io.whole import flush, storing, write_bytes
 from photometrus.products import RampId
 
 log = logging.getLogger(__name__)
@@ -246,6 +246,7 @@ class _Job:
                 "again next time", ramp, place.path, wrong,
             )  # fmt: skip
         with _writing(arriving.goal):
+            flush(arriving.part)
             arriving.part.replace(arriving.goal)
 
     def _copy(
@@ -359,11 +360,6 @@ class _Connections:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Turns a failing disk into a PhotometrusError, which ends the whole download."""
-    try:
+    """Turns a failing disk into a StorageError, which ends the whole download."""
+    with storing(path):
         yield
-    except OSError as error:
-        raise PhotometrusError(
-            f"{path}: cannot be written ({error.strerror or error}); free some space or choose "
-            "another -parent"
-        ) from error

@@ -1,249 +1,78 @@
-"""FITS in and out: ramps and their headers, products, and every keyword we read or write."""
+"""FITS in and out: images, products, and every keyword we write; `rampfile` reads ramps."""
 
 import math
 import re
-import sys
 import warnings
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.coordinates import Angle
 from astropy.io import fits
 from astropy.io.fits.verify import VerifyError
 from astropy.time import Time
-from astropy.utils.exceptions import AstropyUserWarning
-from astropy.wcs import WCS, FITSFixedWarning
+from astropy.wcs import WCS
 
 from photometrus import __version__
 from photometrus.errors import FrameError, MissingInput
 from photometrus.frame import Bad, Coadd, Flags, FrameInfo, Image
-from photometrus.instrument import (
-    DETECTOR_PIXELS,
-    FRAME_TIME_S,
-    GAIN_E_PER_ADU,
-    band_of,
-)
+from photometrus.instrument import FRAME_TIME_S, GAIN_E_PER_ADU
+from photometrus.io.damage import readable, reading
+from photometrus.io.fz import open_fits
 from photometrus.io.whole import whole
-from photometrus.products import parse_ramp
-from photometrus.wcs import sip_cards
+from photometrus.wcs import pixel_to_sky, sip_cards, sky_to_pixel
 
+MAX_SIP_ORDER = 9
+"""Of any SIP polynomial, by its convention; a library would build matrices of any size."""
 TILE_ROWS = 32
 """Rows of a compressed tile."""
 GZIP = "GZIP_COMPRESSED_DATA"
-MIN_PIXELS = 64
-"""Frames smaller than this on a side are no window of a detector."""
 
 
 # ---------------------------------------------------------------- reading
-
-
-@dataclass(frozen=True, eq=False)
-class RawRows:
-    """Rows of a ramp file, read when asked for: native float32, border included."""
-
-    path: Path
-    hdu: int
-    shape: tuple[int, int]
-    offset: int | None
-    """Where plain big-endian float32 pixels begin; None: read through astropy."""
-
-    def rows(self, y0: int, y1: int) -> Image:
-        """float32 (y1 - y0, nx)."""
-        nx = self.shape[1]
-        if self.offset is not None:
-            bits = np.fromfile(
-                self.path, np.uint32, (y1 - y0) * nx, offset=self.offset + 4 * y0 * nx
-            ).reshape(-1, nx)
-            if sys.byteorder == "little":
-                bits.byteswap(inplace=True)  # no second array: new memory is what costs
-            return bits.view(np.float32)
-        with fits.open(self.path, memmap=False) as hdus:
-            return np.ascontiguousarray(hdus[self.hdu].section[y0:y1], dtype=np.float32)
-
-
-def open_ramp(path: Path) -> tuple[fits.Header, RawRows]:
-    """The header of a ramp's image and its rows on demand.
-
-    The image is the first two-dimensional one, in the primary HDU or an extension, compressed or
-    not. Raises MissingInput when there is no such file, FrameError when it is no ramp: not FITS,
-    truncated, not a detector's size.
-    """
-    name = path.name
-    if not path.exists():
-        raise MissingInput(
-            f"{path}: not there; check the name, or `photometrus getdata` fetches it"
-        )
-    try:
-        with warnings.catch_warnings():
-            # "File may have been truncated" is one of them: said below, as an error of ours.
-            warnings.simplefilter("ignore", AstropyUserWarning)
-            with fits.open(path, memmap=True) as hdus:
-                images = [k for k, h in enumerate(hdus) if h.is_image and h.header["NAXIS"] == 2]
-                if not images:
-                    raise FrameError(f"{name}: no two-dimensional image in it")
-                index, hdu = images[0], hdus[images[0]]
-                header = hdu.header.copy()
-                shape = (int(header["NAXIS2"]), int(header["NAXIS1"]))
-                plain = (
-                    not isinstance(hdu, fits.CompImageHDU)
-                    and header["BITPIX"] == -32
-                    and header.get("BZERO", 0) == 0
-                    and header.get("BSCALE", 1) == 1
-                )
-                offset = int(hdu.fileinfo()["datLoc"]) if plain else None
-                end = hdu.fileinfo()["datLoc"] + hdu.fileinfo()["datSpan"]
-    except (OSError, VerifyError, ValueError, TypeError, KeyError, IndexError) as error:
-        raise FrameError(f"{name}: not readable as FITS ({_one_line(error)})") from error
-    if not MIN_PIXELS <= min(shape) <= max(shape) <= DETECTOR_PIXELS:
-        raise FrameError(
-            f"{name}: {shape[1]} x {shape[0]} pixels; a ramp has {DETECTOR_PIXELS} or is a window "
-            f"of at least {MIN_PIXELS}"
-        )
-    if offset is not None:
-        end = offset + 4 * shape[0] * shape[1]
-    if path.stat().st_size < end:
-        raise FrameError(
-            f"{name}: truncated, {path.stat().st_size} bytes of {end}; download it again"
-        )
-    return header, RawRows(path, index, shape, offset)
-
-
-def _one_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__
-
-
-def frame_info(header: fits.Header, path: Path) -> FrameInfo:
-    """What a ramp's header says, in our words and units.
-
-    Raises FrameError when what cannot be done without is missing or absurd: position, filters,
-    time; or when the header's chip is not the name's.
-    """
-    ramp = parse_ramp(path.name)
-    name = str(ramp)
-    chip = _number(header, "CHIP")
-    if chip is not None and int(chip) != ramp.chip:
-        raise FrameError(f"{name}: header says chip {int(chip)}, the name says {ramp.chip}")
-    filters = (_text(header, "FILTER1"), _text(header, "FILTER2"))
-    band = band_of(*filters)
-    if band is None:
-        raise FrameError(f"{name}: filters {filters[0]!r} {filters[1]!r} are no band of PRIME")
-    ra, dec = _position(header, name)
-    frame_time = _number(header, "FRTIME") or FRAME_TIME_S
-    reads = int(_number(header, "NFRAMES") or 0)
-    exposure = _number(header, "EXPTIMEE")
-    if exposure is None and reads > 1:
-        exposure = (reads - 1) * frame_time
-    if exposure is None or not 0 < exposure < 1e5:
-        raise FrameError(f"{name}: no usable EXPTIMEE ({_text(header, 'EXPTIMEE')!r}) or NFRAMES")
-    if reads < 2:
-        reads = round(exposure / frame_time) + 1
-    begin, end = _times(header, name, reads * frame_time)
-    return FrameInfo(
-        ramp=ramp,
-        band=band,
-        ra_deg=ra,
-        dec_deg=dec,
-        rotator_deg=_rotator(header),
-        exposure_s=float(exposure),
-        begin_mjd=begin,
-        end_mjd=end,
-        reads=reads,
-        dither_radius_arcsec=_number(header, "DITHRAD") or 0.0,
-    )
-
-
-def _number(header: fits.Header, key: str) -> float | None:
-    """A keyword as a finite float; None when it is missing or is no number."""
-    try:
-        value = float(header[key])
-    except (KeyError, ValueError, TypeError, VerifyError):
-        return None
-    return value if np.isfinite(value) else None
-
-
-def _text(header: fits.Header, key: str) -> str:
-    """A keyword as text; empty when it is missing or its card cannot be read."""
-    try:
-        return str(header.get(key, ""))
-    except VerifyError:
-        return ""
-
-
-def _rotator(header: fits.Header) -> float | None:
-    """ROTOFF in degrees (172800 is arcsec, as the planner writes it); None when unreadable."""
-    value = _number(header, "ROTOFF")
-    if value is not None and abs(value) > 360:
-        value /= 3600.0
-    return value if value is not None and abs(value) <= 360 else None
-
-
-def _position(header: fits.Header, name: str) -> tuple[float, float]:
-    """RA and Dec of the telescope axis, degrees: RA-D and DEC-D, else the sexagesimal strings."""
-    ra, dec = _number(header, "RA-D"), _number(header, "DEC-D")
-    try:
-        if ra is None:
-            ra = Angle(_text(header, "RA"), unit="hourangle").degree
-        if dec is None:
-            # Angle keeps the sign of "-00:31:12", which int("-00") loses.
-            dec = Angle(_text(header, "DEC"), unit="deg").degree
-    except (ValueError, TypeError) as error:
-        raise FrameError(f"{name}: no readable pointing in RA/DEC or RA-D/DEC-D") from error
-    if not (-360 <= ra <= 720 and -90 <= dec <= 90):
-        raise FrameError(f"{name}: pointing RA {ra} Dec {dec} is not on the sky")
-    return float(ra) % 360.0, float(dec)
-
-
-def _times(header: fits.Header, name: str, length_s: float) -> tuple[float, float]:
-    """MJD (UTC) of the begin and the end of the ramp."""
-    begin = _number(header, "MJD-BEG")
-    if begin is None:
-        for key in ("DATE-BEG", "DATE-OBS", "EXPSTART"):
-            try:
-                begin = float(Time(_text(header, key), format="isot", scale="utc").mjd)
-                break
-            except ValueError:
-                continue
-    if begin is None or not 50000 < begin < 90000:
-        raise FrameError(f"{name}: no usable time in MJD-BEG or DATE-BEG")
-    end = _number(header, "MJD-END")
-    if end is None or not 0 <= (end - begin) * 86400 < 20 * length_s + 60:
-        end = begin + length_s / 86400
-    return begin, end
 
 
 def read_image(path: Path) -> tuple[Image, fits.Header]:
     """The first image of a FITS file as native float32, and its header; MissingInput without it."""
     if not path.exists():
         raise MissingInput(f"{path}: not there; check the name")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyUserWarning)
-            with fits.open(path, memmap=False) as hdus:
-                for hdu in hdus:
-                    if hdu.is_image and hdu.header.get("NAXIS") == 2:
-                        return np.ascontiguousarray(hdu.data, dtype=np.float32), hdu.header.copy()
-    except (OSError, VerifyError, ValueError, TypeError) as error:
-        raise MissingInput(f"{path}: not readable as FITS ({_one_line(error)})") from error
+    with reading(path, "FITS", MissingInput), open_fits(path) as hdus:
+        for hdu in hdus:
+            if hdu.is_image and hdu.header.get("NAXIS") == 2:
+                data = np.ascontiguousarray(hdu.data, dtype=np.float32)
+                if data.ndim == 2:  # more than its header says is no image
+                    return data, readable(hdu.header)
     raise MissingInput(f"{path}: no two-dimensional image in it; give another file")
 
 
+def read_header(path: Path) -> fits.Header:
+    """The first header of a FITS file, which may have no pixels; MissingInput without it."""
+    with reading(path, "FITS", MissingInput), open_fits(path) as hdus:
+        return readable(hdus[0].header)
+
+
 def read_flags(path: Path) -> Flags | None:
-    """The bad-pixel map of a master flat (extension BADPIX, not 0 = bad) as uint8; None without."""
-    with fits.open(path, memmap=False) as hdus:
+    """The bad-pixel map of a master flat (extension BADPIX, not 0 = bad) as uint8; None without.
+
+    Raises MissingInput when the file cannot be read.
+    """
+    with reading(path, "FITS", MissingInput), open_fits(path) as hdus:
         if "BADPIX" not in hdus:
             return None
-        return np.ascontiguousarray(hdus["BADPIX"].data, dtype=np.uint8)
+        flags = np.ascontiguousarray(hdus["BADPIX"].data, dtype=np.uint8)
+    return flags if flags.ndim == 2 else None
 
 
-def header_wcs(header: fits.Header) -> WCS:
-    """The WCS of a header of ours."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)
-        return WCS(header)
+def header_wcs(header: fits.Header, name: str = "header") -> WCS:
+    """The WCS of a header; FrameError, with the name, for one that contradicts itself."""
+    with reading(name, "a WCS", FrameError):
+        for key in ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER"):
+            if not 0 <= header.get(key, 0) <= MAX_SIP_ORDER:
+                raise ValueError(f"{key} {header[key]}, at most {MAX_SIP_ORDER}")
+        wcs = WCS(header)
+        if wcs.has_celestial:  # a matrix that cannot be inverted shows itself here
+            sky_to_pixel(wcs.celestial, *pixel_to_sky(wcs.celestial, 0.0, 0.0))
+    return wcs
 
 
 # ---------------------------------------------------------------- writing
@@ -260,6 +89,7 @@ _WCS_WORDS = ("CTYPE", "CUNIT", "CRVAL", "CRPIX", "CDELT", "CROTA", "CD1_", "CD2
 _TABLE_WORDS = re.compile(
     r"NAXIS\d*|THEAP|(TTYPE|TFORM|TUNIT|TNULL|TSCAL|TZERO|TDISP|TDIM|TBCOL)\d+"
 )
+_REPEATED = ("COMMENT", "HISTORY")
 _TEXT_WORDS = ("OBJECT", "OBSERVER", "TELESCOP", "INSTRUME", "ORIGIN", "AUTHOR", "REFERENC")
 _NUMBER_WORDS = ("MJD-OBS", "MJD-AVG", "EPOCH")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d*)?)?")
@@ -281,7 +111,10 @@ def _lawful(key: str, value: Any) -> Any:
 
 
 def clean_header(header: fits.Header) -> fits.Header:
-    """A ramp's header without structure, WCS and cards that no FITS file may have."""
+    """A ramp's header without structure, WCS and cards that no FITS file may have.
+
+    Of a keyword that is there more than once, the first counts.
+    """
     out = fits.Header()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -290,9 +123,9 @@ def clean_header(header: fits.Header) -> fits.Header:
                 key, value, comment = card.keyword, card.value, card.comment
                 if key in STRUCTURE or key.startswith(_WCS_WORDS) or not key:
                     continue
-                if _TABLE_WORDS.fullmatch(key):
+                if _TABLE_WORDS.fullmatch(key) or (key in out and key not in _REPEATED):
                     continue
-                if key in ("COMMENT", "HISTORY"):
+                if key in _REPEATED:
                     out.add_history(str(value)) if key == "HISTORY" else out.add_comment(str(value))
                     continue
                 value = _lawful(key, value)
@@ -316,9 +149,9 @@ def product_header(source: fits.Header, wcs: WCS | None, shape: tuple[int, int])
     return header
 
 
-def write_image(path: Path, data: Any, header: fits.Header) -> None:
-    """An image in the primary HDU, whole or not at all."""
-    with whole(path) as part:
+def write_image(path: Path, data: Any, header: fits.Header, *, sync: bool = True) -> None:
+    """An image in the primary HDU, whole or not at all; `sync` as of `whole.whole`."""
+    with whole(path, sync=sync) as part:
         fits.PrimaryHDU(data, header).writeto(part, overwrite=True, output_verify="fix+ignore")
 
 

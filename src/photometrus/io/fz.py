@@ -1,22 +1,26 @@
 """Whether a FITS file is whole, and tile-compressed ramps back to plain ones."""
 
+import gzip
 import math
-import struct
-import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 from astropy.io import fits
 
 from photometrus.errors import FrameError
+from photometrus.io.damage import readable, reading
 
 BLOCK_BYTES = 2880
 CARD_BYTES = 80
 MAX_HEADER_BLOCKS = 1000
 """No header is longer (36 000 cards); what is, is not a header."""
-MAX_AXES = 999
+COUNTED = (b"NAXIS", b"TFIELDS", b"ZNAXIS", b"WCSAXES")
+MOST = 999
+"""Axes, and columns of a table, by the standard."""
 SIGNATURE = b"SIMPLE  ="
+PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+"""How files begin that a program has compressed as a whole."""
 
 MOST_OF_GZIP = 1032
 """Bytes that one byte of gzip's method can become."""
@@ -59,7 +63,10 @@ def fault(path: Path, *, all_units: bool = False) -> str | None:
         position = 0
         while True:
             file.seek(position)
-            unit_bytes = _unit_bytes(file)
+            try:
+                unit_bytes = _unit_bytes(file)
+            except ValueError as error:
+                return str(error)
             if unit_bytes is None:
                 return f"truncated in a header, at {size_bytes} bytes"
             position += unit_bytes
@@ -72,8 +79,44 @@ def fault(path: Path, *, all_units: bool = False) -> str | None:
     return None
 
 
+def beginning(path: Path) -> str | None:
+    """What is wrong with how a FITS file begins, None when it has a header with an end.
+
+    Looks at the bytes only: a file that is compressed as a whole is not opened by surprise, and
+    one without an END is not read to its last byte.
+    """
+    with path.open("rb") as file:
+        first = file.read(len(SIGNATURE))
+        if not first:
+            return "empty"
+        packed = next((word for begin, word in PACKED.items() if first.startswith(begin)), "")
+        if packed:
+            return f"compressed as a whole by {packed}; unpack it first"
+        if first != SIGNATURE:
+            return "not a FITS file"
+        file.seek(0)
+        if _unit_bytes(file) is None:
+            return "its header has no END"
+    return None
+
+
+def open_fits(path: Path, *, memmap: bool = False) -> fits.HDUList:
+    """``fits.open``, but ValueError for a header that would keep the library busy for ever."""
+    with path.open("rb") as plain:
+        packed = plain.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if packed else path.open("rb") as file:
+        position = 0
+        while (n_bytes := _unit_bytes(cast(BinaryIO, file))) is not None:
+            position += n_bytes
+            file.seek(position)
+    return fits.open(path, memmap=memmap)
+
+
 def _unit_bytes(file: BinaryIO) -> int | None:
-    """Bytes of the header and data unit that begins here; None when its header has no end."""
+    """Bytes of the header and data unit that begins here; None when its header has no end.
+
+    ValueError for more axes or columns than a FITS file can have: whoever counts to them hangs.
+    """
     sizes = {b"BITPIX": 0, b"NAXIS": 0, b"PCOUNT": 0, b"GCOUNT": 1}
     for n_blocks in range(1, MAX_HEADER_BLOCKS + 1):
         block = file.read(BLOCK_BYTES)
@@ -84,20 +127,24 @@ def _unit_bytes(file: BinaryIO) -> int | None:
             key = card[:8].rstrip()
             if key == b"END":
                 return n_blocks * BLOCK_BYTES + _padded_data_bytes(sizes)
-            if card[8:10] == b"= " and (key in sizes or key.startswith(b"NAXIS")):
+            if card[8:10] == b"= " and (key in sizes or key.startswith(COUNTED)):
                 value = card[10:].split(b"/")[0].strip()
                 sizes[key] = int(value) if value.removeprefix(b"-").isdigit() else 0
+                if key in COUNTED and sizes[key] > MOST:
+                    raise ValueError(f"{key.decode()} {sizes[key]} in a header, at most {MOST}")
     return None
 
 
 def _padded_data_bytes(sizes: dict[bytes, int]) -> int:
     """Bytes of the data unit that the cards describe, in whole blocks."""
     n_axes = sizes[b"NAXIS"]
-    if not 1 <= n_axes <= MAX_AXES:
+    if not 1 <= n_axes <= MOST:
         return 0
     elements = 1
     for axis in range(1, n_axes + 1):
         elements *= sizes.get(b"NAXIS%d" % axis, 0)
+    if min(elements, sizes[b"PCOUNT"], sizes[b"GCOUNT"]) < 0:
+        return 0
     used = abs(sizes[b"BITPIX"]) // 8 * sizes[b"GCOUNT"] * (sizes[b"PCOUNT"] + elements)
     return max(0, -(-used // BLOCK_BYTES) * BLOCK_BYTES)
 
@@ -115,18 +162,18 @@ def unpack(
     wrong = fault(packed, all_units=True)
     if wrong:
         raise FrameError(f"{packed.name}: {wrong}; cannot be unpacked")
-    try:
+    with (
+        reading(packed.name, "compressed FITS", FrameError),
+        open_fits(packed) as units,
+    ):
         _refuse_bomb(packed, max_bytes)
-        with fits.open(packed, memmap=False) as units:
-            images = [unit for unit in units if unit.is_image and unit.header.get("NAXIS") == 2]
-            if not images:
-                raise FrameError(f"{packed.name}: no image in it; cannot be unpacked")
-            data = np.asarray(images[0].data)
-            header = images[0].header.copy()
-    except (OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
-        raise FrameError(f"{packed.name}: cannot be unpacked ({error})") from error
-    except (fits.VerifyError, zlib.error, struct.error) as error:
-        raise FrameError(f"{packed.name}: cannot be unpacked ({error})") from error
+        images = [unit for unit in units if unit.is_image and unit.header.get("NAXIS") == 2]
+        if not images:
+            raise FrameError(f"{packed.name}: no image in it; cannot be unpacked")
+        data = np.asarray(images[0].data)
+        header = readable(images[0].header)
+    if data.ndim != 2:
+        raise FrameError(f"{packed.name}: pixels of {data.ndim} axes; cannot be unpacked")
     for key in COMPRESSION_CARDS:
         header.remove(key, ignore_missing=True, remove_all=True)
     if header.get("EXTNAME") == COMPRESSED_NAME:

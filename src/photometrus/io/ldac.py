@@ -19,6 +19,8 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from photometrus.errors import MissingInput, UsageError
+from photometrus.io.damage import readable, reading
+from photometrus.io.fz import open_fits
 from photometrus.io.whole import whole
 
 Column = NDArray[Any]
@@ -225,25 +227,20 @@ def read_ldac(path: Path, *, extension: int = 0) -> tuple[fits.Header, Table]:
 
     MissingInput when there is no such file, UsageError when it is not FITS_LDAC.
     """
-    try:
-        with fits.open(path) as hdus:
-            tables = [hdu for hdu in hdus if hdu.name == "LDAC_OBJECTS"]
-            headers = [hdu for hdu in hdus if hdu.name == "LDAC_IMHEAD"]
-            if extension >= min(len(tables), len(headers)):
-                raise UsageError(
-                    f"{path}: {len(tables)} source tables (LDAC_OBJECTS), asked for number"
-                    f" {extension + 1}; is it FITS_LDAC?"
-                )
-            text = headers[extension].data.tobytes().decode("latin-1").replace("\0", " ")
-            cards = [text[i : i + CARD] for i in _starts(text)]
-            cards = list(takewhile(lambda card: card.rstrip() != "END", cards))
-            return fits.Header.fromstring("".join(cards)), _sources_of(tables[extension].data)
-    except FileNotFoundError:
-        raise MissingInput(
-            f"{path}: no such source list; `photometrus astrom shift` writes them"
-        ) from None
-    except OSError as error:
-        raise UsageError(f"{path}: not a FITS file ({error})") from error
+    if not path.exists():
+        raise MissingInput(f"{path}: no such source list; `photometrus astrom shift` writes them")
+    with reading(path, "FITS_LDAC", UsageError), open_fits(path) as hdus:
+        tables = [hdu for hdu in hdus if hdu.name == "LDAC_OBJECTS"]
+        headers = [hdu for hdu in hdus if hdu.name == "LDAC_IMHEAD"]
+        if extension >= min(len(tables), len(headers)):
+            raise UsageError(
+                f"{path}: {len(tables)} source tables (LDAC_OBJECTS), asked for number"
+                f" {extension + 1}; is it FITS_LDAC?"
+            )
+        text = headers[extension].data.tobytes().decode("latin-1").replace("\0", " ")
+        cards = [text[i : i + CARD] for i in _starts(text)]
+        cards = list(takewhile(lambda card: card.rstrip() != "END", cards))
+        return readable(fits.Header.fromstring("".join(cards))), _sources_of(tables[extension].data)
 
 
 def write_head(path: Path, header: fits.Header) -> None:
@@ -290,7 +287,8 @@ def read_head(path: Path, *, extension: int = 0) -> fits.Header:
     blocks = [block for block in blocks if block]
     if extension >= len(blocks):
         raise UsageError(f"{path}: {len(blocks)} headers, asked for number {extension + 1}")
-    return fits.Header(blocks[extension])
+    with reading(path, "a header", UsageError):
+        return readable(fits.Header(blocks[extension]))
 
 
 def _card_of(line: str, where: str) -> fits.Card:

@@ -9,35 +9,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from photometrus.errors import PhotometrusError
+from photometrus.io.whole import storing
 
 
 @contextmanager
 def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """A folder in `parent` whose name begins so, that vanishes with all that is in it.
 
-    Raises PhotometrusError when the disk cannot be written.
+    Raises StorageError when the disk cannot be written.
     """
-    try:
-        folder = tempfile.TemporaryDirectory(prefix=prefix, dir=parent)
-    except OSError as error:
-        raise _not_written(parent, error) from error
+    with storing(parent):
+        folder = tempfile.TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True)
     with folder as name:
         yield Path(name)
 
 
 def _write(array: NDArray[Any], path: Path) -> None:
-    try:
+    with storing(path):
         array.tofile(path)
-    except OSError as error:
-        raise _not_written(path, error) from error
-
-
-def _not_written(path: Path, error: OSError) -> PhotometrusError:
-    reason = error.strerror or str(error)
-    return PhotometrusError(
-        f"{path}: cannot be written ({reason}); free some space or choose another folder"
-    )
 
 
 class Spooled:

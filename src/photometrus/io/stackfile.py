@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 from astropy.time import Time
+from astropy.wcs import WCS
 
 from photometrus.errors import MissingInput, UsageError
 from photometrus.frame import Bad, Image, Stack, StackInfo
 from photometrus.instrument import BANDS, band_of
+from photometrus.io.damage import readable, reading
 from photometrus.io.fitsfile import header_wcs, read_image
+from photometrus.io.fz import open_fits
 
 ENDINGS = (".fits", ".fits.fz", ".fit", ".fits.gz")
 CHIP_IN_NAME = re.compile(r"\.C([1-4])(?=\.)")
@@ -28,10 +31,7 @@ def read_stack(path: Path, *, weight: Path | None = None, band: str = "") -> Sta
     that does not fit).
     """
     data, header = read_image(path)
-    wcs = header_wcs(header)
-    if not wcs.has_celestial:
-        raise UsageError(f"{path}: no celestial WCS in its header; solve it, then measure it")
-    wcs = wcs.celestial
+    wcs = celestial(header, path)
     good = np.isfinite(data)
     weight = weight if weight is not None else beside(path, "weight")
     weights, scatter = good.astype(np.float32), math.nan
@@ -46,6 +46,14 @@ def read_stack(path: Path, *, weight: Path | None = None, band: str = "") -> Sta
         flags = _fitting(flag_file, data, path)[0].astype(np.uint8)
     flags[weights == 0] |= np.uint8(Bad.EDGE)
     return Stack(data, weights, flags, wcs, _info(header, path, band, scatter))
+
+
+def celestial(header: fits.Header, path: Path) -> WCS:
+    """The part of a header's WCS that is on the sky; UsageError when there is none."""
+    wcs = header_wcs(header, str(path))
+    if not wcs.has_celestial:
+        raise UsageError(f"{path}: no celestial WCS in its header; solve it, then measure it")
+    return wcs.celestial
 
 
 def beside(path: Path, kind: str) -> Path | None:
@@ -72,11 +80,11 @@ def stem(path: Path) -> str:
 
 
 def read_image_header(path: Path) -> fits.Header:
-    """The header of the first image of a FITS file."""
-    with fits.open(path) as hdus:
+    """The header of the first image of a FITS file; MissingInput when there is none."""
+    with reading(path, "FITS", MissingInput), open_fits(path) as hdus:
         for hdu in hdus:
             if hdu.is_image and hdu.header.get("NAXIS") == 2:
-                return hdu.header.copy()
+                return readable(hdu.header)
     raise MissingInput(f"{path}: no two-dimensional image in it; give a stack, coadd.*.fits.fz")
 
 

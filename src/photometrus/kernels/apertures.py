@@ -10,7 +10,8 @@ float64 (n,), 0-based; numbers : int32 (n,), of the sources in `segments` (0: al
 """
 
 import numpy as np
-from numba import njit
+
+from photometrus.compiled import njit
 
 NODES = np.array(
     [-0.4530899229693320, -0.2692346550528416, 0.0, 0.2692346550528416, 0.4530899229693320]

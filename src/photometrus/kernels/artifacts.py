@@ -3,8 +3,8 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from photometrus.compiled import njit
 from photometrus.kernels.resample import row_of_nodes
 
 FLAT = 0.1

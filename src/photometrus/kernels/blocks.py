@@ -1,7 +1,8 @@
 """Images in blocks of pixels: small enough to look at."""
 
 import numpy as np
-from numba import njit
+
+from photometrus.compiled import njit
 
 
 @njit(nogil=True, cache=True)

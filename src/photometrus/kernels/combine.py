@@ -1,8 +1,8 @@
 """Clipped median and average of stacks of pixels; the average shrunk to what is smooth."""
 
 import numpy as np
-from numba import njit
 
+from photometrus.compiled import njit
 from photometrus.kernels.sorting import CHUNK, mean_of_two, middle_of, sort_columns
 
 

@@ -1,7 +1,8 @@
 """Find stars in one frame: matched filter, peaks, windowed centroids and shapes."""
 
 import numpy as np
-from numba import njit
+
+from photometrus.compiled import njit
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp", "afn", "reassoc"})

@@ -1,7 +1,8 @@
 """From a ramp's rows to calibrated rows."""
 
 import numpy as np
-from numba import njit
+
+from photometrus.compiled import njit
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -6,8 +6,8 @@ block Gauss-Seidel iteration).
 """
 
 import numpy as np
-from numba import njit
 
+from photometrus.compiled import njit
 from photometrus.kernels.psf import star_grid, star_image
 
 X, Y, FLUX, X0, Y0, HOLD, RADIUS, DRAWN, CHANGED = range(9)

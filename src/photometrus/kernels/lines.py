@@ -1,7 +1,8 @@
 """What whole columns and rows of an image have in common; means over boxes."""
 
 import numpy as np
-from numba import njit
+
+from photometrus.compiled import njit
 
 
 @njit(nogil=True, cache=True)

@@ -1,7 +1,8 @@
 """Match two lists of points: shift by voting, nearest pairs."""
 
 import numpy as np
-from numba import njit
+
+from photometrus.compiled import njit
 
 
 @njit(nogil=True, cache=True)

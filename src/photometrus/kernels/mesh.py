@@ -1,7 +1,8 @@
 """A smooth background on a mesh: robust values of cells, and rows interpolated from them."""
 
 import numpy as np
-from numba import njit
+
+from photometrus.compiled import njit
 
 
 @njit(nogil=True, cache=True)

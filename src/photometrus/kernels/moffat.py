@@ -1,7 +1,8 @@
 """Moffat functions fitted to stars (Moffat 1969, A&A 3, 455)."""
 
 import numpy as np
-from numba import njit
+
+from photometrus.compiled import njit
 
 PARAMETERS = 7
 

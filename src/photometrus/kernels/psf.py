@@ -6,7 +6,8 @@ what a pixel receives of a star of unit flux, as a function of the pixel's offse
 """
 
 import numpy as np
-from numba import njit
+
+from photometrus.compiled import njit
 
 MARGIN = 3
 """Grid points beyond the outermost pixel: what splines and half a pixel of offset need."""

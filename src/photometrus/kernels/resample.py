@@ -1,7 +1,8 @@
 """Pixels onto a new grid: Lanczos-3 interpolation along a coarse map of coordinates."""
 
 import numpy as np
-from numba import njit
+
+from photometrus.compiled import njit
 
 LANCZOS_ORDER = 3
 TAPS = 2 * LANCZOS_ORDER

@@ -1,6 +1,6 @@
 """Distortion polynomials (SIP, Shupe et al. 2005): added, and taken away again."""
 
-from numba import njit
+from photometrus.compiled import njit
 
 FAR_PIX = 8192.0
 """So far from the reference pixel a chip's polynomial means nothing."""

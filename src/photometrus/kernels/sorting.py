@@ -1,7 +1,8 @@
 """Sort the values of pixels: of one, or of many neighbours at once."""
 
 import numpy as np
-from numba import njit
+
+from photometrus.compiled import njit
 
 CHUNK = 256
 """Neighbouring pixels that are combined at once: their values stay in the cache."""

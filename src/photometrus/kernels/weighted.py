@@ -1,8 +1,8 @@
 """Weighted combination of stacks of pixels."""
 
 import numpy as np
-from numba import njit
 
+from photometrus.compiled import njit
 from photometrus.kernels.sorting import CHUNK, mean_of_two, middle_of, sort, sort_columns
 
 

@@ -13,7 +13,7 @@ from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, TooFewFrames, UsageError
 from photometrus.flats import flats_of_night, make_master, store_folder
 from photometrus.frame import Progress, no_progress
-from photometrus.io import fitsfile
+from photometrus.io import rampfile
 from photometrus.io.archive import Archive, fetch_log, open_archive
 from photometrus.io.download import counted, download, write_failed
 from photometrus.io.nightlog import raw_frames, read_log, repair_name, select, summarise
@@ -156,7 +156,7 @@ def _flat_ramps(products: Products, chip: int, listed: list[RampId] | None) -> l
 
 def _is_flat(path: Path, products: Products) -> bool:
     try:
-        header, _ = fitsfile.open_ramp(path)
+        header, _ = rampfile.open_ramp(path)
     except FrameError as error:
         log.warning("%s", error)
         return False

@@ -15,7 +15,7 @@ from photometrus.config import Config
 from photometrus.errors import FrameError, ServiceError, UsageError
 from photometrus.frame import FrameInfo, Progress, no_progress
 from photometrus.instrument import CHIPS_FIELD_RADIUS_DEG
-from photometrus.io import external, fitsfile, ldac
+from photometrus.io import external, fitsfile, ldac, rampfile
 from photometrus.io.catalogs import reference
 from photometrus.products import Products
 from photometrus.reference import as_catalog, at_epoch
@@ -193,8 +193,8 @@ def scamp(
     paths, strange = frames_in(folder, ".sky.flat.fits")
 
     def extract(path: Path) -> _Extracted:
-        header, _ = fitsfile.open_ramp(path)
-        info = fitsfile.frame_info(header, path)
+        header, _ = rampfile.open_ramp(path)
+        info = rampfile.frame_info(header, path)
         if info.band != band:
             raise FrameError(f"{path.name}: band {info.band} in its header, not {band}")
         catalog = path.with_suffix(".cat")
@@ -204,7 +204,7 @@ def scamp(
             raise FrameError(f"{path.name}: {error}") from error
         # SCAMP knows no SIP: the WCS that SExtractor copied from the frame is put as TPV.
         cards, sources = ldac.read_ldac(catalog)
-        cards.update(tpv_cards(fitsfile.header_wcs(header)))
+        cards.update(tpv_cards(fitsfile.header_wcs(header, path.name)))
         ldac.write_ldac(catalog, cards, sources)
         return _Extracted(path, catalog, info)
 

@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, UsageError
 from photometrus.frame import Bad, Flags, Frame, FrameInfo, Image, Progress
-from photometrus.io import fitsfile
+from photometrus.io import fitsfile, rampfile
 from photometrus.products import RAMP_NAME, RampId, parse_ramp
 from photometrus.selection import Choice, choose
 from photometrus.stages import detrend, sky
@@ -46,7 +46,7 @@ class StepResult:
 class ProductPixels:
     """The pixels of a product on demand: NaN means bad, and so does what is known to be hot."""
 
-    raw: fitsfile.RawRows
+    raw: rampfile.RawRows
     hot: Flags | None = None
 
     @property
@@ -96,13 +96,15 @@ def open_product(path: Path, config: Config) -> Product:
 
     Raises FrameError when it cannot be read or has no good pixels.
     """
-    header, raw = fitsfile.open_ramp(path)
-    info = fitsfile.frame_info(header, path)
+    header, raw = rampfile.open_ramp(path)
+    info = rampfile.frame_info(header, path)
     pixels = ProductPixels(raw)
     level = detrend.level(pixels)
     if not np.isfinite(level):
         raise FrameError(f"{path.name}: no good pixels (NaN) in it")
-    wcs = fitsfile.header_wcs(header) if "CTYPE1" in header else pointing_of(info, config)
+    wcs = (
+        fitsfile.header_wcs(header, path.name) if "CTYPE1" in header else pointing_of(info, config)
+    )
     background = flat_background(level, pixels.shape, config.background.mesh_pix)
     return Product(Frame(info, header, pixels, wcs), background, path=path)
 

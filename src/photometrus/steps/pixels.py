@@ -14,7 +14,7 @@ from photometrus.errors import FrameError, MissingInput, UsageError
 from photometrus.flats import Flats, read_flat
 from photometrus.frame import Flags, FrameInfo, Image, Progress, no_progress
 from photometrus.instrument import BORDER_PIXELS
-from photometrus.io import fitsfile
+from photometrus.io import fitsfile, rampfile
 from photometrus.products import Products
 from photometrus.stages import detrend, masks, sky
 from photometrus.stages.background import fit_background
@@ -47,8 +47,8 @@ def place(
     guessed: list[str] = []
 
     def one(path: Path) -> Path:
-        header, raw = fitsfile.open_ramp(path)
-        info = fitsfile.frame_info(header, path)
+        header, raw = rampfile.open_ramp(path)
+        info = rampfile.frame_info(header, path)
         if info.rotator_deg is None:
             guessed.append(info.name)
         wcs = pointing_of(info, config, trimmed=False)
@@ -82,8 +82,8 @@ def flatten(
     paths, strange = frames_in(in_path, ".ramp.new", ".ramp.fits")
 
     def one(path: Path) -> Path:
-        header, raw = fitsfile.open_ramp(path)
-        info = fitsfile.frame_info(header, path)
+        header, raw = rampfile.open_ramp(path)
+        info = rampfile.frame_info(header, path)
         shape = (raw.shape[0] - 2 * BORDER_PIXELS, raw.shape[1] - 2 * BORDER_PIXELS)
         flat = read_flat(_flat_for(flat_path, info, config), shape, config.flat)
         data, bad = detrend.CalibratedPixels(raw, flat).rows(0, shape[0])

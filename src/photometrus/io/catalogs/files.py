@@ -1,16 +1,16 @@
 """Catalogues on disk."""
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table
 
 from photometrus.errors import MissingInput, UsageError
 from photometrus.io.catalogs.columns import RA
+from photometrus.io.damage import reading
+from photometrus.io.fz import open_fits
 
 
 def read(path: Path) -> Table:
@@ -22,22 +22,14 @@ def read(path: Path) -> Table:
     reader = READERS.get(path.suffixes[0].lower() if path.suffix == ".gz" else path.suffix.lower())
     if reader is None:
         raise UsageError(f"{path}: {path.suffix or 'no ending'}, expected {', '.join(READERS)}")
-    try:
-        with warnings.catch_warnings():
-            # Units and characters that a standard forbids harm nothing that is read here.
-            warnings.simplefilter("ignore", u.UnitsWarning)
-            warnings.filterwarnings("ignore", module="astropy.io.votable")
-            warnings.filterwarnings("ignore", module="astropy.io.fits")
-            return reader(path)
-    except (OSError, ValueError, TypeError, IndexError, KeyError, *UNREADABLE) as error:
-        raise UsageError(
-            f"{path}: not readable as a catalogue ({error}); give FITS, ECSV, CSV or VOTable"
-        ) from error
+    # Units and characters that a standard forbids harm nothing that is read here.
+    with reading(path, "a catalogue (FITS, ECSV, CSV or VOTable)", UsageError):
+        return reader(path)
 
 
 def read_fits(path: Path) -> Table:
     """The first table that has positions (in FITS_LDAC the second one), else the first."""
-    with fits.open(path) as hdus:
+    with open_fits(path) as hdus:
         tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
         if not tables:
             raise ValueError("no table in it")

@@ -61,7 +61,10 @@ class Columns:
     def texts(self, name: str) -> Column:
         """The column as str, empty where masked; numbers as they are written."""
         column = self.rows[self.find(name)]
-        values = np.ma.asarray(getattr(column, "data", column)).astype(str)
+        values: Any = np.ma.asarray(getattr(column, "data", column))
+        if values.dtype.kind == "S":  # a letter that is none of ASCII is no reason to stop
+            values = np.ma.array(np.char.decode(values.data, "utf-8", "replace"), mask=values.mask)
+        values = values.astype(str)
         return np.char.strip(np.ma.filled(values, ""))
 
     def pair(

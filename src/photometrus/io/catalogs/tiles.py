@@ -8,7 +8,6 @@ tile that lies wholly in a circle that was answered is kept.
 
 import logging
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,9 +16,10 @@ from astropy import units as u
 from astropy.table import Table, vstack
 from astropy_healpix import HEALPix
 
-from photometrus.errors import ServiceError, UsageError
+from photometrus.errors import ServiceError, StorageError, UsageError
 from photometrus.io.catalogs.columns import place, separation_deg
 from photometrus.io.catalogs.files import read
+from photometrus.io.whole import whole
 
 log = logging.getLogger(__name__)
 
@@ -137,10 +137,8 @@ def _kept(path: Path) -> Table | None:
 
 def _keep(rows: Table, path: Path) -> None:
     """Write a tile, whole or not at all; a folder that refuses costs a warning only."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rows.write(part, format="fits", overwrite=True)
-        part.replace(path)
-    except OSError as error:
-        log.warning("%s: not kept (%s)", path, error)
+        with whole(path) as part:
+            rows.write(part, format="fits", overwrite=True)
+    except StorageError as error:
+        log.warning("not kept: %s", error)

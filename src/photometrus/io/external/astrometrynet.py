@@ -11,6 +11,7 @@ from astropy.table import Table
 
 from photometrus.errors import MissingInput, ServiceError, UsageError
 from photometrus.io.external.process import find_program, run, told
+from photometrus.io.fitsfile import read_header
 
 SCALE_ARCSEC = (0.45, 0.55)
 """Bounds of the pixel scale."""
@@ -122,7 +123,7 @@ def solve_field(
                 f"solve-field: no solution within {time_limit_s:g} s:"
                 f" {told(output.stderr, output.stdout)}"
             )
-        found = fits.getheader(solution)
+        found = read_header(solution)
     return fits.Header([card for card in found.cards if WCS_CARD.match(card.keyword)])
 
 

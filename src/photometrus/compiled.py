@@ -1,0 +1,80 @@
+"""Kernels are compiled once and kept on disk, whoever else compiles them meanwhile.
+
+Numba's own files go by number, and an index names one before it is written: a process that is
+killed between the two, or two processes at once after the source has changed, can leave the machine
+code of one signature, or of older source, under the name of another. Here the name of a file says
+what is in it, and there is no index. A disk that is full or may not be written costs time only.
+"""
+
+import hashlib
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+
+def njit(**options: Any) -> Callable[[Callable], Any]:
+    """``numba.njit`` with these options; ``cache=True`` keeps what is compiled as said above."""
+    keep = options.pop("cache", False)
+
+    def compiled(function: Callable) -> Any:
+        kernel: Any = numba.njit(**options)(function)
+        if keep and hasattr(kernel, "py_func"):  # not with NUMBA_DISABLE_JIT
+            kernel._cache = _Cache(function)
+        return kernel
+
+    return compiled
+
+
+class _Cache(FunctionCache):
+    """Numba's, with other files."""
+
+    def __init__(self, function: Callable) -> None:
+        super().__init__(function)
+        sources = _sources(Path(function.__code__.co_filename).parent)
+        self._cache_file = _Files(self._cache_path, self._impl.filename_base, sources)
+
+    def _save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(OSError):
+            super()._save_overload(sig, data)
+
+
+class _Files(IndexDataCacheFile):
+    """A file for each signature, source and version."""
+
+    def save(self, key: Any, data: Any) -> None:
+        """Write it whole or not at all; what is of other source goes."""
+        folder = Path(self._cache_path)
+        begin = f"{Path(self._index_name).stem}."
+        for path in folder.glob(f"{begin}*.nbc"):
+            if not path.name.startswith(f"{begin}{self._source_stamp}."):
+                path.unlink(missing_ok=True)
+        self._save_data(self._name(key), data)
+
+    def load(self, key: Any) -> Any:
+        """What was saved; None when there is nothing, or a power cut has spoilt it."""
+        try:
+            return self._load_data(self._name(key))
+        except (OSError, EOFError, UnpicklingError):
+            return None
+
+    def flush(self) -> None:
+        """There is no index."""
+
+    def _name(self, key: Any) -> str:
+        digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+        return f"{Path(self._index_name).stem}.{self._source_stamp}.{digest}.nbc"
+
+
+@cache
+def _sources(folder: Path) -> str:
+    """A digest of all modules of a folder: kernels call each other."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(folder.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,45 @@
+"""Compiled kernels on disk: what is read is what was compiled of this source for these types."""
+
+import numpy as np
+
+from photometrus.compiled import _Files, njit
+
+
+def test_a_file_says_what_is_in_it(tmp_path):
+    old, new = (
+        _Files(str(tmp_path), "m.f-1.py311", "old"),
+        _Files(str(tmp_path), "m.f-1.py311", "new"),
+    )
+    other = _Files(str(tmp_path), "m.f-12.py311", "old")
+    old.save(("float32",), "old 32")
+    other.save(("float32",), "another")
+    assert new.load(("float32",)) is None
+    # Two processes that begin at once, each with a signature of its own.
+    new.save(("float32",), "new 32")
+    _Files(str(tmp_path), "m.f-1.py311", "new").save(("float64",), "new 64")
+    assert new.load(("float32",)) == "new 32"
+    assert new.load(("float64",)) == "new 64"
+    assert old.load(("float32",)) is None
+    assert other.load(("float32",)) == "another"
+
+
+def test_what_a_power_cut_left_is_nothing(tmp_path):
+    files = _Files(str(tmp_path), "m.f-1.py311", "now")
+    files.save(("float32",), "code")
+    [path] = tmp_path.iterdir()
+    for content in (b"", b"\0" * 100, path.read_bytes()[:-3]):
+        path.write_bytes(content)
+        assert files.load(("float32",)) is None
+
+
+def test_a_kernel_runs_where_nothing_can_be_kept():
+    @njit(cache=True)
+    def total(values):
+        found = 0.0
+        for value in values:
+            found += value
+        return found
+
+    total._cache._cache_file = _Files("/proc/self", "total.py311", "now")  # no file can be made
+    assert total(np.arange(4.0)) == 6.0
+    assert total(np.arange(4.0, dtype=np.float32)) == 6.0

@@ -1,0 +1,120 @@
+"""One run at a time in a folder: who holds it, who is gone, who waits."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from photometrus.cli import main
+from photometrus.errors import Held
+from photometrus.io.lock import NAME, alone, locked
+
+HOLD = """
+import sys
+from pathlib import Path
+from photometrus.io.lock import locked
+with locked(Path(sys.argv[1]), "photometrus pipeline -target a"):
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@contextmanager
+def holder(folder: Path) -> Iterator[subprocess.Popen]:
+    """Another process that works in a folder until it gets a line, or is killed."""
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_lock_is_gone_with_its_run(tmp_path):
+    with locked(tmp_path / "p"):
+        assert (tmp_path / "p" / NAME).is_file()
+    assert list((tmp_path / "p").iterdir()) == []
+    with pytest.raises(KeyboardInterrupt), locked(tmp_path / "p"):
+        raise KeyboardInterrupt
+    assert list((tmp_path / "p").iterdir()) == []
+
+
+def test_the_second_run_is_told_who_holds_the_folder(tmp_path, capsys):
+    with holder(tmp_path) as process:
+        words = [f"process {process.pid}", socket.gethostname(), "pipeline -target a", "-wait"]
+        with pytest.raises(Held) as error, locked(tmp_path):
+            pass
+        assert all(word in str(error.value) for word in words)
+        command = ["pipeline", "-target", "a", "-date", "20240606", "-band", "J"]
+        assert main([*command, "-parent", str(tmp_path), "-archive", str(tmp_path)]) == 1
+        assert f"process {process.pid}" in capsys.readouterr().err
+        # Threads of one process, as those of a night, hold different folders.
+        with locked(tmp_path / "other"), pytest.raises(Held), locked(tmp_path / "other"):
+            pass
+
+
+def test_a_killed_run_s_folder_is_taken_over(tmp_path, caplog):
+    with holder(tmp_path) as process:
+        process.kill()
+        process.wait()
+        assert (tmp_path / NAME).is_file()
+        with caplog.at_level("INFO", "photometrus"), locked(tmp_path):
+            pass
+    assert f"taken over from a run that was killed ({_user()} on" in caplog.text
+    assert not (tmp_path / NAME).exists()
+
+
+def _user() -> str:
+    import getpass
+
+    return getpass.getuser()
+
+
+def test_a_lock_of_another_machine_is_believed(tmp_path):
+    one = {"user": "eve", "host": "elsewhere", "pid": 1, "since": "2024", "command": "x"}
+    path = tmp_path / NAME
+    path.write_text(json.dumps(one))
+    with pytest.raises(Held, match=f"eve on elsewhere.*rm {path}"), locked(tmp_path):
+        pass
+    path.write_text("{")  # cut off by a power cut: nobody holds it
+    with locked(tmp_path):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+def test_who_waits_gets_it(tmp_path):
+    with holder(tmp_path) as first:
+        command = [sys.executable, "-c", HOLD.replace('target a"', 'target b", wait=True')]
+        with subprocess.Popen(
+            [*command, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as second:
+            first.communicate("go\n")
+            assert second.stdout.readline() == "ready\n"
+            assert json.loads((tmp_path / NAME).read_text())["pid"] == second.pid
+            second.communicate("go\n")
+    assert not (tmp_path / NAME).exists()
+
+
+def test_a_store_is_changed_by_one_at_a_time(tmp_path):
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom photometrus.io.lock import alone\n"
+        "path = Path(sys.argv[1])\n"
+        "for _ in range(20):\n"
+        "    with alone(path):\n"
+        "        count = int((path / 'n').read_text())\n"
+        "        time.sleep(0.002)\n"
+        "        (path / 'n').write_text(str(count + 1))\n"
+    )
+    (tmp_path / "n").write_text("0")
+    with alone(tmp_path):
+        many = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(3)]
+    assert [process.wait() for process in many] == [0, 0, 0]
+    assert (tmp_path / "n").read_text() == "60"
