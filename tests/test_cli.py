@@ -54,6 +54,7 @@ OPTIONS = {
     "astrom astromatic": "path band",
     "astrom net": "input output",
     "report": "parent",
+    "serve": "path host port",
     "simulate": "out size chip ramps band density seed",
     "config": "config out",
     "config show": "config out",

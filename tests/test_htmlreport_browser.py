@@ -1,62 +1,22 @@
 """The page of an observation in a real browser."""
 
-import shutil
+import json
 
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from conftest import skip_unless_ci
+from browsing import CONTRAST, LEAST_CONTRAST, NAMELESS, chromium
 from htmlcase import BREAKOUT, HOSTILE, SIZE, TARGET, header, make_tree
+from photometrus.htmlreport.observation import observation
 from photometrus.htmlreport.page import write_report
-
-LEAST_CONTRAST = 4.5
-"""Of text on its ground: WCAG 2, level AA."""
-CONTRAST = """
-const ask = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-const rgba = (color) => {
-  ask.clearRect(0, 0, 1, 1); ask.fillStyle = color; ask.fillRect(0, 0, 1, 1);
-  return [...ask.getImageData(0, 0, 1, 1).data];
-};
-const light = (color) => {
-  const [r, g, b] = rgba(color).map((v) => v / 255).map(
-    (v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-};
-const ground = (at) => {
-  while (at && rgba(getComputedStyle(at).backgroundColor)[3] < 255) at = at.parentElement;
-  return at ? getComputedStyle(at).backgroundColor : 'white';
-};
-const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-const found = [];
-for (let node; node = texts.nextNode();) {
-  const at = node.parentElement;
-  if (!node.textContent.trim() || !at.checkVisibility() || at.closest('script, svg')) continue;
-  const [a, b] = [light(getComputedStyle(at).color), light(ground(at))].sort((x, y) => y - x);
-  found.push([(a + 0.05) / (b + 0.05), node.textContent.trim().slice(0, 40)]);
-}
-return found;
-"""
-NAMELESS = """
-const named = (at) => (at.getAttribute('aria-label') || at.textContent
-  || (at.labels && at.labels.length && at.labels[0].textContent)
-  || [...at.querySelectorAll('img')].map((i) => i.alt).join('')).trim();
-const ids = [...document.querySelectorAll('[id]')].map((at) => at.id);
-const pointed = [...document.querySelectorAll('[aria-labelledby], [aria-describedby]')]
-  .map((at) => at.getAttribute('aria-labelledby') || at.getAttribute('aria-describedby'));
-return [
-  ...[...document.querySelectorAll('button, a, input, [role]')].filter((at) => !named(at)),
-  ...[...document.querySelectorAll('main img')].filter((at) => !at.alt),
-].map((at) => at.outerHTML.slice(0, 80)).concat(
-  ids.filter((id, k) => ids.indexOf(id) !== k), pointed.filter((id) => !ids.includes(id)));
-"""
+from photometrus.io.fitsfile import write_compressed
 
 
 @pytest.fixture(scope="module")
@@ -68,33 +28,27 @@ def tree(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    """A real Chromium without a window."""
-    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if not all(programs):
-        skip_unless_ci("chromium and chromium-driver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = programs[0]
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(programs[1]))
-    yield driver
-    driver.quit()
+    with chromium() as driver:
+        yield driver
 
 
 @pytest.fixture
 def open_page(browser, tree):
     """Gives a function that opens the page at a width; at the end the console must be empty."""
 
-    def show(width: int = 1440, scheme: str = "light"):
+    def show(width: int = 1440, scheme: str = "light", media: str = "", root=tree):
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        media = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
-        features = [{"name": name, "value": value} for name, value in media.items()]
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        browser.get((tree / "report.html").as_uri())
+        likes = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
+        features = [{"name": name, "value": value} for name, value in likes.items()]
+        emulated = {"media": media, "features": features}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", emulated)
+        browser.get((root / "report.html").as_uri())
+        pictures = "return document.querySelectorAll('.layer img:not([hidden])').length"
+        WebDriverWait(browser, 10).until(lambda _: browser.execute_script(pictures) == 0)
         return browser
 
+    show.tree = tree
     yield show
     assert browser.get_log("browser") == []
 
@@ -127,7 +81,7 @@ def point_at(page, chip: int, x: float, y: float):
 
 def told(text: str) -> SkyCoord:
     """The position in a read-out: its sexagesimal half, which must agree with the degrees."""
-    words, degrees = text.replace("−", "-").split(" · ")
+    words, degrees, *_ = text.replace("−", "-").split(" · ")
     both = [SkyCoord(words, unit=("hourangle", "deg")), SkyCoord(degrees, unit="deg")]
     # The right ascension has hundredths of a second of time: 0.075 arcsec at most.
     assert both[0].separation(both[1]).arcsec < 0.15
@@ -190,7 +144,168 @@ def test_large_and_inverted(open_page):
     invert = page.find_element(By.ID, "invert")
     invert.send_keys(Keys.SPACE)
     assert invert.get_attribute("aria-pressed") == "true"
-    assert of_chip(page, 3, "img").value_of_css_property("filter") == "invert(1)"
+    assert of_chip(page, 3, "canvas").value_of_css_property("filter") == "invert(1)"
+
+
+GREYS = """
+const canvas = arguments[0];
+return [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]
+  .filter((_, k) => k % 4 === 0);
+"""
+
+
+def test_stretches_and_values(open_page):
+    page = open_page()
+    (x, y), text = point_at(page, 2, 0.4, 0.6)
+    ny, nx = SIZE
+    *_, pixel, value = text.replace("−", "-").split(" · ")
+    px, py = (float(word) for word in pixel.split()[1::2])
+    # FITS counts from 1 and from below; it is told with one digit.
+    assert (px, py) == pytest.approx((x * nx + 0.5, ny - y * ny + 0.5), abs=0.06)
+    greys = observation(open_page.tree).chips[1].preview.greys
+    # The sky's noise is 1 ADU; what WebP leaves of a pixel of it is worse than that at times.
+    assert float(value.removeprefix("≈ ").removesuffix(" ADU")) == pytest.approx(0, abs=5)
+    canvas = of_chip(page, 2, "canvas")
+    seen = {}
+    for name in ("zscale", "asinh", "log", "wide"):
+        Select(page.find_element(By.ID, "stretch")).select_by_value(name)
+        seen[name] = np.array(page.execute_script(GREYS, canvas)).reshape(ny, nx)
+        # The brightest star is white under all; it is 500 noises bright.
+        assert seen[name][ny - 1 - 40, 70] == 255
+    # Linear between the limits of zscale: the sky is where they say, but for half a grey of
+    # rounding twice, and what compression does to the median.
+    sky = 255 * (greys.level - greys.black) / (greys.white - greys.black)
+    assert np.median(seen["zscale"]) == pytest.approx(sky, abs=6)
+    for name in ("asinh", "log", "wide"):
+        assert not np.array_equal(seen[name], seen["zscale"])
+
+
+def test_pixels_without_a_value_say_so(open_page, tmp_path):
+    root = make_tree(tmp_path / "p")
+    path = root / "stack/coadd.Open-H.01598997-01598999.C2.fits.fz"
+    data = np.ones(SIZE, np.float32) + np.random.RandomState(1).normal(0, 1, SIZE)
+    data[:, :150] = 0.0
+    path.unlink()
+    write_compressed(path, data.astype(np.float32), header(2), 16.0)
+    write_report(root)
+    page = open_page(root=root)
+    assert point_at(page, 2, 0.2, 0.5)[1].endswith(" · no value")
+    assert point_at(page, 2, 0.8, 0.5)[1].endswith(" ADU")
+
+
+def test_two_fingers_zoom_and_a_tap_enlarges_on_a_phone(open_page):
+    page = open_page(390)
+    view = of_chip(page, 4, ".view")
+    small = view.rect["width"]
+    east, west = (of_chip(page, chip, ".view").rect for chip in (2, 1))
+    assert east["x"] < west["x"]  # as on the sky, on a phone too
+    assert east["y"] == pytest.approx(west["y"], abs=40)  # its heads may have two lines
+    page.execute_script("arguments[0].scrollIntoView()", view)
+    view.click()
+    assert view.rect["width"] > 1.8 * small
+    box = page.execute_script(
+        "const b = arguments[0].getBoundingClientRect(); return [b.left, b.top]", view
+    )
+    size = view.rect["width"]
+
+    def fingers(apart: float, kind: str) -> None:
+        points = [
+            {"x": box[0] + size / 2 + side * apart, "y": box[1] + size / 3, "id": k}
+            for k, side in enumerate((-1, 1))
+        ]
+        touch = {"type": kind, "touchPoints": [] if kind == "touchEnd" else points}
+        page.execute_cdp_cmd("Input.dispatchTouchEvent", touch)
+
+    page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    fingers(40, "touchStart")
+    for apart in (60, 80, 100):
+        fingers(apart, "touchMove")
+    fingers(100, "touchEnd")
+    page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+    assert scale(page, 4) == pytest.approx(100 / 40, rel=0.01)
+
+
+def test_frames_are_filtered(open_page):
+    page = open_page()
+    rows = "[aria-label=Frames] tbody tr"
+
+    def shown() -> list[str]:
+        found = page.find_elements(By.CSS_SELECTOR, rows)
+        return [row.find_element(By.TAG_NAME, "th").text for row in found if row.is_displayed()]
+
+    assert len(shown()) == 12
+    Select(page.find_element(By.CSS_SELECTOR, "[data-filter=chip]")).select_by_visible_text("C3")
+    assert shown() == ["01598997C3", "01598998C3", "01598999C3"]
+    verdicts = Select(page.find_element(By.CSS_SELECTOR, "[data-filter=verdict]"))
+    verdicts.select_by_visible_text("left out")
+    assert shown() == ["01598998C3"]
+    count = page.find_element(By.CSS_SELECTOR, ".count")
+    assert count.text == "1 of 12 frames"
+    assert count.get_attribute("role") == "status"
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_command_is_copied(open_page, allowed):
+    page = open_page()
+    if allowed:
+        permissions = ["clipboardReadWrite", "clipboardSanitizedWrite"]
+        page.execute_cdp_cmd("Browser.grantPermissions", {"permissions": permissions})
+    else:
+        page.execute_script("navigator.clipboard.writeText = () => Promise.reject(new Error('no'))")
+    button = page.find_element(By.CSS_SELECTOR, "[data-copy=command]")
+    button.send_keys(Keys.ENTER)
+    WebDriverWait(page, 5).until(lambda _: button.text == "Copied")
+    pasted = page.execute_async_script(
+        "const done = arguments[0];"
+        "navigator.clipboard.readText().then(done, (error) => done(String(error)))"
+    )
+    assert pasted == f"photometrus pipeline -target {BREAKOUT}"
+
+
+def test_a_running_and_a_failed_observation(open_page, tmp_path):
+    root = make_tree(tmp_path / "p")
+    record = json.loads((root / "run.json").read_text())
+    running = {"state": "running", "chips_asked": [1, 2, 3, 4]}
+    failed = {"coadd": None, "page": None, "error": f"no star {BREAKOUT}", "frames": []}
+    chips = {
+        "running": {"C1": record["chips"]["C1"]},
+        "failed": {f"C{chip}": failed for chip in (1, 2, 3, 4)},
+    }
+    for kind, said in chips.items():
+        about = running if kind == "running" else {"state": "done"}
+        (root / "run.json").write_text(json.dumps(record | about | {"chips": said}))
+        write_report(root)
+        page = open_page(root=root)
+        assert page.find_element(By.CSS_SELECTOR, f".verdict.{kind} .headline").is_displayed()
+        cards = page.find_elements(By.CSS_SELECTOR, ".chip .nothing")
+        words = {"running": ["Not done yet"] * 3, "failed": [f"No stack: no star {BREAKOUT}"] * 4}
+        assert [card.text for card in cards] == words[kind]
+        assert min(page.execute_script(CONTRAST))[0] >= LEAST_CONTRAST
+
+
+def test_on_paper_nothing_is_cut_off_and_no_button_is_left(open_page):
+    page = open_page(scheme="dark", media="print")
+    hidden = ("nav", ".tools", ".bar", ".copy", ".hint")
+    assert not any(
+        found.is_displayed()
+        for name in hidden
+        for found in page.find_elements(By.CSS_SELECTOR, name)
+    )
+    ground = page.find_element(By.TAG_NAME, "main").value_of_css_property("color")
+    assert ground == "rgba(28, 33, 38, 1)"  # the light colours: paper is white
+    page.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert page.find_element(By.CSS_SELECTOR, "details td").is_displayed()  # the losses
+    assert not page.find_element(By.CSS_SELECTOR, ".settings").is_displayed()
+    # Nothing that scrolls on a screen is wider than its box: the page of A4 is 794 pixels wide.
+    size = {"width": 794, "height": 1123, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    wide = (
+        "return [...document.querySelectorAll('.scroll')].map((b) => b.scrollWidth - b.clientWidth)"
+    )
+    assert max(page.execute_script(wide)) <= 1  # a rounding
+    boxes = page.find_elements(By.CSS_SELECTOR, ".tall")
+    assert boxes
+    assert all(box.value_of_css_property("max-height") == "none" for box in boxes)
 
 
 def test_marks_are_where_they_belong(open_page):

@@ -18,7 +18,7 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["night", "warming"],
     ["doctor", "pipeline", "simulate", "steps"],
     ["arrivals", "jobs"],
-    ["chip", "photometry"],
+    ["chip", "photometry", "serve"],
     ["astromatic", "distortion_store", "flats", "htmlreport", "ladder", "netrefine", "plots"],
     ["photometry_evidence"],
     ["evidence", "intermediate", "resume", "space", "stackfiles"],

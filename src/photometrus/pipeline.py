@@ -110,7 +110,7 @@ def reduce_observation(
         locked(request.parent, request.command, wait=request.wait),
         closing(arriving(request, config, progress)) as parts,
     ):
-        return reduce_parts(parts, config, n_chips=len(request.chips), progress=progress)
+        return reduce_parts(parts, config, asked=request.chips, progress=progress)
 
 
 def reduce_folder(
@@ -175,22 +175,22 @@ def reduce_material(
     progress: Progress = no_progress,
 ) -> Observation:
     """Every chip of what is on disk: see `reduce_parts`."""
-    n_chips = len(material.choice.ramps)
-    return reduce_parts([material], config, n_chips=n_chips, run=run, progress=progress)
+    asked = sorted(material.choice.ramps)
+    return reduce_parts([material], config, asked=asked, run=run, progress=progress)
 
 
 def reduce_parts(
     parts: Iterable[Material],
     config: Config,
     *,
-    n_chips: int,
+    asked: Sequence[int],
     run: Runner | None = None,
     progress: Progress = no_progress,
 ) -> Observation:
     """Every chip, one after the other or at once; and the record, which grows with each chip.
 
     Chips that an earlier run made of the same stand, unless it is a restart.
-    parts : chips, as they arrive
+    parts : chips, as they arrive; asked : all that will
     run : where the chips are reduced; None: as the settings say
     """
     if config.run.engine == "astromatic":
@@ -199,10 +199,10 @@ def reduce_parts(
     first = next(coming)
     with (
         _distortions(first, config) as lent,
-        nullcontext(run) if run is not None else Runner(config.run, n_chips) as runner,
+        nullcontext(run) if run is not None else Runner(config.run, len(asked)) as runner,
     ):
         equipped = (replace(part, distortions=lent) for part in chain([first], coming))
-        return _reduce_parts(equipped, first, config, runner, progress)
+        return _reduce_parts(equipped, first, asked, config, runner, progress)
 
 
 @contextmanager
@@ -227,6 +227,7 @@ def _distortions(material: Material, config: Config) -> Iterator[str]:
 def _reduce_parts(
     parts: Iterable[Material],
     material: Material,
+    asked: Sequence[int],
     config: Config,
     runner: Runner,
     progress: Progress,
@@ -244,7 +245,7 @@ def _reduce_parts(
     fresh: set[int] = set()
     one_at_a_time = threading.RLock()
 
-    def record() -> Observation:
+    def record(state: str = "running") -> Observation:
         results = [_with_left_out(chips[chip], material.choice) for chip in sorted(chips)]
         observation = Observation(
             results,
@@ -253,7 +254,7 @@ def _reduce_parts(
             material.choice.notes,
             tuple(sorted(set(chips) - fresh)),
         )
-        _write_record(observation, products, material.night, material.command, started)
+        _write_record(observation, material, started, state, asked)
         return observation
 
     def done(result: ChipResult) -> None:
@@ -274,6 +275,7 @@ def _reduce_parts(
         # What its own stars said stands: the second fit is relative to what chips share.
         done(replace(result, field_fit=first.field_fit))
 
+    record()
     with _sending(runner) as send:
         for part in parts:
             material = joined([material, part]) if jobs else part
@@ -297,7 +299,7 @@ def _reduce_parts(
         if job.chip not in fresh:
             log.log(NOTICE, "C%d is made again: what all chips share changed", job.chip)
     runner(_knowing(todo, products, material.choice.ramps), progress, again)
-    observation = record()
+    observation = record("done")
     if config.run.pages:
         # Not above: a page for a browser needs libraries that a reduction does not.
         from photometrus.htmlreport.page import try_report
@@ -443,17 +445,24 @@ def _is_weak(chip: ChipResult, config: Config) -> bool:
 
 
 def _write_record(
-    observation: Observation, products: Products, night: date, command: str, started: datetime
+    observation: Observation,
+    material: Material,
+    started: datetime,
+    state: str,
+    asked: Sequence[int],
 ) -> None:
+    products = material.products
     record = {
         "photometrus": __version__,
         "python": platform.python_version(),
         "libraries": _libraries(),
-        "command": command,
+        "command": material.command,
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "night": night.isoformat(),
+        "night": material.night.isoformat(),
         "band": products.band,
+        "state": state,
+        "chips_asked": sorted(asked),
         "missing": [{"frame": name, "reason": reason} for name, reason in observation.missing],
         "notes": observation.notes,
         "chips": recorded_chips(products)

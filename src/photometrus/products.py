@@ -221,6 +221,11 @@ class Products:
         return self.root / "run.json"
 
     @property
+    def journal(self) -> Path:
+        """All that was told, run after run."""
+        return self.root / JOURNAL
+
+    @property
     def html_report(self) -> Path:
         """The page of the observation, for a browser."""
         return self.root / "report.html"

@@ -55,6 +55,7 @@ from photometrus.cli.options import (
     optional,
     pair,
     path,
+    port,
     positive,
 )
 from photometrus.cli.photometry import AIMING, CALIBRATING, LIGHTCURVE, MAKING, PHOTOMETRY
@@ -476,15 +477,41 @@ REPORT = Command(
     "report",
     "the page of an observation for a browser, made anew",
     "Writes report.html into the folder of an observation: verdict, the chips as on the sky,\n"
-    "frames, quality, photometry, how it was made. One file that needs no network.",
+    "frames, quality, photometry, how it was made. One file that needs no network. Of a folder\n"
+    "that holds observations, all of them get theirs.",
     {
-        "What": (replace(PARENT, words="folder that holds run.json", default="", needed=True),),
+        "What": (
+            replace(
+                PARENT,
+                words="folder that holds run.json, or observations",
+                default="",
+                needed=True,
+            ),
+        ),
         "General": COMMON,
     },
     "photometrus report ../../field1111/",
     "The pipeline writes it, too; do it again after photometry.",
     room="reporting",
     bare="parent",
+)
+SERVE = Command(
+    "serve",
+    "a tree of observations for browsers, followed live",
+    "Shows the observations below a folder on a page of its own: a table of all, reports, files,\n"
+    "logs; what is running is followed. It only reads. Ctrl-C ends it.",
+    {
+        "What": (Option("path", "folder that holds observations", "DIR", folder, needed=True),),
+        "Where": (
+            Option("host", "address to listen at", "ADDRESS", default="127.0.0.1"),
+            Option("port", "port to listen at; 0: any that is free", "N", port, default="8765"),
+        ),
+        "General": COMMON,
+    },
+    "photometrus serve /data/reduced",
+    "From afar:  ssh -L 8765:127.0.0.1:8765 HOST, then http://127.0.0.1:8765/ at home.",
+    room="reporting",
+    bare="path",
 )
 WARM = Command(
     "warm",
@@ -499,8 +526,8 @@ COMMANDS = {
     command.name: command
     for command in (
         PIPELINE, PHOTOMETRY, FULL, LIGHTCURVE, NIGHT, STACK, GETDATA, LOG, GENFLAT, AUTOFLAT,
-        FLATFIELD, GENSKY, SKYSUB, STACK_FRAMES, ANGLE, SHIFT, ASTROMATIC, NET, REPORT, SIMULATE,
-        WARM, *BEGINNING,
+        FLATFIELD, GENSKY, SKYSUB, STACK_FRAMES, ANGLE, SHIFT, ASTROMATIC, NET, REPORT, SERVE,
+        SIMULATE, WARM, *BEGINNING,
     )
 }  # fmt: skip
 GROUPS = {"process": "steps on pixels", "astrom": "steps of astrometry"}

@@ -101,6 +101,14 @@ def count(text: str) -> int:
     return int(text)
 
 
+def port(text: str) -> int:
+    """A port, or 0."""
+    value = count(text)
+    if value > 65535:
+        raise ValueError("expected a port, 0 to 65535")
+    return value
+
+
 def step(text: str) -> int:
     """A whole number, 1 or more."""
     value = count(text)

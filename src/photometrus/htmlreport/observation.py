@@ -2,16 +2,20 @@
 
 import json
 import math
+import shlex
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from photometrus.errors import MissingInput, PhotometrusError, UsageError
 from photometrus.htmlreport.pictures import Picture, Preview, figure, preview
+from photometrus.htmlreport.provenance import changed_settings
 from photometrus.htmlreport.tables import Photometry, marks, photometry
 from photometrus.io.fitsfile import header_wcs, read_image
+from photometrus.passwords import without_password
 from photometrus.products import Products
 
 QUARTERS = {1: ("north-west", 0, 1), 2: ("north-east", 0, 0), 3: ("south-west", 1, 1),
@@ -28,6 +32,10 @@ class Chip:
     record: dict[str, Any]
     coadd: str = ""
     target: str = ""
+    waiting: bool = False
+    """Its reduction has not come to an end yet."""
+    files: list[tuple[str, str]] = field(default_factory=list)
+    """(what it is, path below the folder) of products that may be wanted."""
     preview: Preview | None = None
     page: Picture | None = None
     photometry: Photometry = field(default_factory=Photometry)
@@ -47,6 +55,12 @@ class Chip:
         """What was measured."""
         return self.record.get("numbers") or {}
 
+    @property
+    def depth(self) -> float:
+        """5 sigma of the latest photometry, mag; NaN without."""
+        catalogs = self.photometry.catalogs
+        return float(catalogs[-1]["limit_5sigma"] or math.nan) if catalogs else math.nan
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -56,6 +70,33 @@ class Observation:
     config: str
     name: str
     chips: list[Chip]
+    curves: list[tuple[str, Picture]] = field(default_factory=list)
+    """Light curves beside the record."""
+
+    @property
+    def running(self) -> bool:
+        """Whether the record says that a run is at work, or was when it was killed."""
+        return self.record.get("state") == "running"
+
+    @property
+    def command(self) -> str:
+        """The command as typed, without passwords."""
+        return without_password(str(self.record.get("command") or "–"))
+
+    @property
+    def changed(self) -> list[tuple[str, str, str]]:
+        """(key, value, default) of the settings that are not the defaults'."""
+        return changed_settings(self.config)
+
+    @property
+    def inputs(self) -> list[tuple[str, str]]:
+        """What the chips were made of."""
+        rows = []
+        for chip in self.chips:
+            names = sorted(str(frame.get("frame")) for frame in chip.frames)
+            if names:
+                rows.append((f"Ramps of C{chip.number}", f"{len(names)}: {names[0]} … {names[-1]}"))
+        return rows
 
     @property
     def frames(self) -> list[dict[str, Any]]:
@@ -82,7 +123,7 @@ class Observation:
 
     @property
     def verdict(self) -> tuple[str, str, str]:
-        """(good, losses or failed; headline; sentence)."""
+        """(running, good, losses or failed; headline; sentence)."""
         stacks = sum(bool(chip.coadd) for chip in self.chips)
         fates = Counter(fate for _, fate, _ in self.losses)
         lost = fates["lost"] + fates["not downloaded"]
@@ -90,13 +131,20 @@ class Observation:
         sentence = f"{used} of {given} frames are in {_many(stacks, 'stack')}"
         sentence += f"; {fates['left out']} left out by judgement, " if fates["left out"] else "; "
         sentence += f"{lost} lost." if lost else "none lost."
+        waiting = [f"C{chip.number}" for chip in self.chips if chip.waiting]
+        if self.running:
+            done = len(self.chips) - len(waiting)
+            still = f" Still to come: {', '.join(waiting)}." if waiting else ""
+            words = f"Not finished: {done} of {_many(len(self.chips), 'chip')} done"
+            return "running", words, (sentence if self.frames else "No chip is done yet.") + still
         if not stacks:
             return "failed", "No stack could be made", sentence
-        if lost or stacks < len(self.chips):
-            missing = len(self.chips) - stacks
-            words = f"Done, with losses: {_many(missing, 'chip')} without a stack" if missing else (
-                f"Done, with losses: {_many(lost, 'frame')} could not be used"
-            )  # fmt: skip
+        missing = len(self.chips) - stacks
+        if missing:
+            words = f"Done, with losses: {_many(missing, 'chip')} without a stack"
+            return "losses", words, sentence
+        if lost:
+            words = f"Done, with losses: {_many(lost, 'frame')} could not be used"
             return "losses", words, sentence
         return "good", "Complete", sentence
 
@@ -113,12 +161,7 @@ class Observation:
             ("Seeing", self._number("seeing_arcsec", "{:.2f}″")),
             ("Astrometry", self._number("rms_arcsec", "{:.0f} mas", 1000.0)),
         ]
-        limits = [
-            float(chip.photometry.catalogs[-1]["limit_5sigma"] or math.nan)
-            for chip in self.chips
-            if chip.photometry.catalogs
-        ]
-        known = [limit for limit in limits if math.isfinite(limit)]
+        known = [chip.depth for chip in self.chips if math.isfinite(chip.depth)]
         if known:
             rows.append(("Depth, 5σ", f"{median(known):.2f}"))
         for chip in self.chips:
@@ -156,15 +199,35 @@ class Observation:
 
 
 def observation(root: Path) -> Observation:
-    """The observation in a folder.
+    """The observation in a folder, with its pictures.
 
     Raises MissingInput (no run.json in it) and UsageError (a run.json that is none).
+    """
+    found = outline(root)
+    shown = [one if one.waiting else _chip(root, one.number, one.record) for one in found.chips]
+    name = next((chip.target for chip in shown if chip.target), "") or found.name
+    path, config = Products(root, "").config, ""
+    if path.is_file():
+        config = without_password(path.read_text(encoding="utf-8", errors="replace"))
+    curves = [
+        (f"Light curve of {path.stem.removeprefix('lightcurve.')}", picture)
+        for path in sorted(root.glob("lightcurve.*.png"))
+        if (picture := figure(path))
+    ]
+    return Observation(found.record, config, name, shown, curves)
+
+
+def outline(root: Path) -> Observation:
+    """The same as its record alone tells it: no settings, no pictures, no photometry.
+
+    Raises as `observation`.
     """
     path = root / "run.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        chips = sorted((int(name[1:]), dict(said)) for name, said in record["chips"].items())
-        products = Products(root, str(record["band"]))
+        chips = {int(name[1:]): dict(said) for name, said in record["chips"].items()}
+        asked = [int(chip) for chip in record.get("chips_asked") or []]
+        str(record["band"])
     except FileNotFoundError:
         raise MissingInput(
             f"{root}: no run.json in it; give the folder of an observation, -parent of the pipeline"
@@ -173,12 +236,27 @@ def observation(root: Path) -> Observation:
         raise UsageError(
             f"{path}: not the record of an observation ({error}); reduce it again"
         ) from error
-    shown = [_chip(root, number, said) for number, said in chips]
-    target = next((chip.target for chip in shown if chip.target), "") or root.resolve().name
-    config = ""
-    if products.config.is_file():
-        config = products.config.read_text(encoding="utf-8", errors="replace")
-    return Observation(record, config, target, shown)
+    shown = [
+        Chip(number, said, coadd=str(said["coadd"]) if _inside(root, said.get("coadd")) else "")
+        for number, said in sorted(chips.items())
+    ]
+    if record.get("state") == "running":
+        shown += [Chip(number, {}, waiting=True) for number in asked if number not in chips]
+    shown.sort(key=lambda chip: chip.number)
+    return Observation(record, "", name_of(record, root), shown)
+
+
+def name_of(record: dict[str, Any], root: Path) -> str:
+    """What an observation without stacks is called: by its command, else by its folder."""
+    try:
+        words = shlex.split(str(record.get("command") or ""))
+    except ValueError:
+        words = []
+    for option, value in pairwise(words):
+        if option in ("-target", "--target"):
+            return value
+    here = root.resolve()
+    return here.parent.name if here.name == record.get("band") else here.name
 
 
 def _chip(root: Path, number: int, record: dict[str, Any]) -> Chip:
@@ -191,14 +269,16 @@ def _chip(root: Path, number: int, record: dict[str, Any]) -> Chip:
         data, header = read_image(coadd)
     except PhotometrusError:
         return chip
+    files = [("stack", coadd), ("weight", _inside(root, record.get("weight"))), ("page", page)]
     shown, sky = preview(data, header_wcs(header))
     measured = photometry(coadd)
     return Chip(
         number,
         record,
         coadd=coadd.relative_to(root).as_posix(),
+        files=[(kind, path.relative_to(root).as_posix()) for kind, path in files if path],
         target=str(header.get("OBJNAME") or header.get("OBJECT") or "").strip(),
-        preview=Preview(shown.picture, shown.plane, marks(measured, sky)),
+        preview=replace(shown, marks=marks(measured, sky)),
         page=figure(page) if page else None,
         photometry=measured,
     )

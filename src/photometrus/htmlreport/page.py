@@ -60,14 +60,16 @@ def page(root: Path) -> str:
     )
     environment.filters |= {"number": number, "order": order, "utc": utc}
     style, script = _asset("page.css"), _asset("page.js")
-    return environment.get_template("page.html.j2").render(
+    text = environment.get_template("page.html.j2").render(
         shown=observation(root),
         version=__version__,
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
-        style_hash=_hash(style),
-        script_hash=_hash(script),
+        style_hash=source_hash(style),
+        script_hash=source_hash(script),
     )
+    # JSON and names on disk can hold halves of characters, which no file can.
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def number(value: Any, digits: int = 2, factor: float = 1.0) -> str:
@@ -92,6 +94,6 @@ def _asset(name: str) -> str:
     return (files("photometrus.htmlreport") / "assets" / name).read_text(encoding="utf-8")
 
 
-def _hash(text: str) -> str:
+def source_hash(text: str) -> str:
     """What lets this one script, or style, pass the page's content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ from photometrus.io.stackfile import stem
 
 MARKS = 600
 """Of a kind on one preview: the brightest."""
+
+
+HEAD = 50_000
+"""Characters at the begin of a catalogue that hold its metadata, and more."""
+DEPTH = re.compile(r"^# .*limit_5sigma: ([0-9.]{1,20})", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -78,8 +84,18 @@ def photometry(coadd: Path) -> Photometry:
         if (picture := figure(path))
     ]
     reports = _newest_last(coadd, "*_Report_*.json")
-    targets = [found for path in reports if (found := _target(path)) and found.stack == name]
+    targets = [found for path in reports if (found := _target(path, name))]
     return Photometry(catalogs, targets, figures)
+
+
+def depth_of(coadd: Path) -> float:
+    """5 sigma of a stack's latest catalogue, mag, from the head of its file; NaN without."""
+    for path in reversed(_newest_last(coadd, f"{stem(coadd)}.*.ecsv")):
+        with path.open(encoding="utf-8", errors="replace") as file:
+            found = DEPTH.search(file.read(HEAD))
+        if found:
+            return float(found[1])
+    return math.nan
 
 
 def marks(measured: Photometry, sky: Sky) -> dict[str, list[tuple[float, float, str]]]:
@@ -116,16 +132,17 @@ def _sources(path: Path) -> Measured | None:
     return Measured(path, table) if "ALPHA_J2000" in table.colnames else None
 
 
-def _target(path: Path) -> TargetReport | None:
+def _target(path: Path, stack: str) -> TargetReport | None:
+    """What a report says, if it is of this stack."""
     try:
         numbers = json.loads(path.read_text(encoding="utf-8"))
         text = path.with_suffix(".txt").read_text(encoding="utf-8", errors="replace")
     except (OSError, ValueError):
         return None
-    if not isinstance(numbers, dict):
+    if not isinstance(numbers, dict) or numbers.get("stack") != stack:
         return None
     chart = path.with_name(path.name.replace("_Report_", "_Chart_")).with_suffix(".png")
-    return TargetReport(str(numbers.get("stack")), numbers, text, figure(chart))
+    return TargetReport(stack, numbers, text, figure(chart))
 
 
 def _numbers(table: Table, name: str) -> Any:
