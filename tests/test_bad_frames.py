@@ -535,7 +535,7 @@ def reduced(parent: Path, night: Path) -> subprocess.CompletedProcess:
 
 HARMLESS = ("FRTIME is NaN", "TELESCOP is a number", "OBJNAME with an escape", "DITHRAD is ?",
             "CHIP twice, the same")  # fmt: skip
-"""What the good ramps themselves bear: all of them must be in the stack."""
+"""What the good ramps themselves bear: none of them may be lost."""
 
 
 def test_the_real_command_among_bad_frames(good_night, tmp_path):
@@ -572,8 +572,9 @@ def test_the_real_command_among_bad_frames(good_night, tmp_path):
         assert re.search(strangers[name].says, reason), f"{strangers[name].name}: {reason}"
         assert name in told
     assert chip["error"] == ""
-    used = [frame["frame"] for frame in chip["frames"] if frame["used"]]
-    assert used == [path.name[:10] for path in good]
+    others = [frame for frame in chip["frames"] if not frame["lost"]]
+    assert [frame["frame"] for frame in others] == [path.name[:10] for path in good]
+    assert sum(frame["used"] for frame in others) > 2
 
 
 def hurt(path: Path, fault: Fault, k: int) -> None:
