@@ -315,17 +315,25 @@ def test_the_log_file_grows_run_after_run_and_holds_no_password(night, tmp_path)
     command = [sys.executable, "-m", "photometrus"]
     with socket.socket() as nobody:  # bound, not listening: whoever comes is refused
         nobody.bind(("127.0.0.1", 0))
-        url = f"http://me:s3cret@127.0.0.1:{nobody.getsockname()[1]}/x"
+        url = f"http://me@127.0.0.1:{nobody.getsockname()[1]}/x"
         done = subprocess.run(
-            [*command, *getdata(url, parent)], capture_output=True, text=True, check=False
-        )
+            [*command, *getdata(url, parent)], capture_output=True, text=True, check=False,
+            env=os.environ | {"PHOTOMETRUS_WEB_PASSWORD": "s3cret"},
+        )  # fmt: skip
     assert done.returncode == 1
     first = (parent / "photometrus.log").read_text()
     assert "s3cret" not in first + done.stderr
-    assert "http://me:***@127.0.0.1" in first
     assert " ERROR   archive http://me@127.0.0.1" in first
     subprocess.run([*command, *getdata(night, parent)], capture_output=True, check=True)
     assert (parent / "photometrus.log").read_text().startswith(first)
+
+
+def test_no_password_of_an_address_reaches_the_log_file(tmp_path):
+    screen = Screen(quiet=True)
+    with screen.listening():
+        screen.keep_journal(tmp_path, "photometrus", "1.0")
+        logging.getLogger("photometrus").debug("asked sftp://me:s3cret@host/x")
+    assert "asked sftp://me:***@host/x" in (tmp_path / "photometrus.log").read_text()
 
 
 def test_a_large_log_file_is_put_aside(tmp_path):
