@@ -66,7 +66,7 @@ def nginx(made, tmp_path, require_program) -> Iterator[Nginx]:
 def quick(tmp_path) -> Path:
     """Settings with little patience."""
     path = tmp_path / "quick.toml"
-    path.write_text("[transfer]\nsilence_s = 0.5\nmax_file_s = 5.0\nmax_file_gb = 0.05\n")
+    path.write_text("[transfer]\nsilence_s = 2.0\nmax_file_s = 20.0\nmax_file_gb = 0.05\n")
     return path
 
 
@@ -319,7 +319,7 @@ def test_a_trickle(made, tmp_path, require_program, ask, quick):
 def test_a_line_that_drips(made, ssh, tmp_path, ask, quick):
     """No silence is long, but a piece of the file would take half an hour."""
     put(made, REAL_TIME, LARGE)
-    quick.write_text("[transfer]\nmax_file_s = 1.5\n")
+    quick.write_text("[transfer]\nmax_file_s = 4.0\n")
     with Line(ssh.port, drip_at=[MIDDLE]) as line:
         ssh.know(line.port)
         begun = time.monotonic()

