@@ -242,10 +242,7 @@ def imported(node: ast.AST) -> set[str]:
     names = []
     if isinstance(node, ast.Import):
         names = [alias.name for alias in node.names]
-    elif isinstance(node, ast.ImportFrom) and not all(
-        alias.name.endswith("Error")
-        for alias in node.names  # to know an error is not to use it
-    ):
+    elif isinstance(node, ast.ImportFrom):
         names = [str(node.module)]
     return {name.split(".")[0] for name in names}
 
