@@ -1,5 +1,6 @@
 """Ramps that arrive while the chips before are reduced: from a web server that waits for them."""
 
+import json
 import os
 import signal
 import subprocess
@@ -86,6 +87,12 @@ def test_the_same_bytes_as_when_all_is_on_disk(night, serial, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="process groups")
+def recorded(parent: Path) -> dict:
+    """The chips of the record; none before there is one."""
+    path = parent / "run.json"
+    return json.loads(path.read_text())["chips"] if path.exists() else {}
+
+
 def test_interrupted_while_one_is_reduced_and_another_arrives(night, serial, tmp_path):
     parent = tmp_path / "field1111"
     go_on = threading.Event()
@@ -100,7 +107,7 @@ def test_interrupted_while_one_is_reduced_and_another_arrives(night, serial, tmp
             [sys.executable, "-m", "photometrus", *words(night, parent, server.url)],
             start_new_session=True, stderr=subprocess.PIPE, text=True,
         ) as process:  # fmt: skip
-            assert until(lambda: list(parent.glob("run.json")) or process.poll() is not None)
+            assert until(lambda: "C1" in recorded(parent) or process.poll() is not None)
             os.killpg(process.pid, signal.SIGINT)
             go_on.set()
             told = process.communicate(timeout=WAIT_S)[1]

@@ -20,7 +20,7 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["arrivals", "jobs"],
     ["chip", "photometry", "serve"],
     ["astromatic", "distortion_store", "flats", "htmlreport", "ladder", "netrefine", "plots"],
-    ["photometry_evidence"],
+    ["observation", "photometry_evidence"],
     ["evidence", "intermediate", "resume", "space", "stackfiles"],
     ["config", "report", "track"],
     ["lightcurve"],

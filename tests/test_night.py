@@ -79,7 +79,7 @@ def killed(archive, tmp_path_factory) -> tuple[Path, dict[Path, int]]:
     root = tmp_path_factory.mktemp("killed") / "night"
     command = [sys.executable, "-m", "photometrus", *words(archive, root)]
     with subprocess.Popen(command, start_new_session=True) as process:
-        wait_until(lambda: len(records(root)) >= 2 or process.poll() is not None, 400)
+        wait_until(lambda: sum(map(done, records(root))) >= 2 or process.poll() is not None, 400)
         os.killpg(process.pid, signal.SIGKILL)
     stacks = {path: path.stat().st_mtime_ns for path in root.glob("*/*/stack/*") if whole(path)}
     return root, stacks
@@ -87,7 +87,12 @@ def killed(archive, tmp_path_factory) -> tuple[Path, dict[Path, int]]:
 
 def whole(path: Path) -> bool:
     """A stack's file whose chip is in a record."""
-    return path.suffix != ".part" and (path.parents[1] / "run.json").exists()
+    return path.suffix != ".part" and done(path.parents[1] / "run.json")
+
+
+def done(record: Path) -> bool:
+    """Whether a record is of an observation that is finished."""
+    return json.loads(record.read_text())["state"] == "done"
 
 
 @pytest.fixture(scope="module")

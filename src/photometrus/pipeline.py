@@ -1,14 +1,11 @@
 """The recipe of an observation: the night log, the ramps, the flats, every chip, the record."""
 
-import json
 import logging
-import math
-import platform
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import partial
 from itertools import chain
@@ -17,10 +14,9 @@ from typing import Any
 
 from astropy.table import Table
 
-from photometrus import __version__, astromatic, distortion_store
+from photometrus import astromatic, distortion_store
 from photometrus import config as configuration
 from photometrus.arrivals import Material, Request, arriving, check, chosen, joined
-from photometrus.cards import Loss, card
 from photometrus.chip.agreement import central
 from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, ServiceError
@@ -32,13 +28,14 @@ from photometrus.io.catalogs import default_cache, reference
 from photometrus.io.lock import locked
 from photometrus.io.whole import remove, settle, warn_of_links, write_text
 from photometrus.jobs import Job, Runner
+from photometrus.observation import Observation, write_record
 from photometrus.optics import FieldFit, combined
 from photometrus.origin import changed, shared_digest
 from photometrus.products import Products, RampId
-from photometrus.resume import damage, recorded, recorded_chips
+from photometrus.resume import damage, recorded
 from photometrus.selection import Choice
 from photometrus.space import check_room
-from photometrus.track import CHIP_COLUMNS, ChipResult, Verdict
+from photometrus.track import ChipResult, Verdict
 from photometrus.workers import load_meanwhile
 
 log = logging.getLogger(__name__)
@@ -55,45 +52,6 @@ __all__ = [
 
 VOTERS = 9
 """Ramps whose headers say when and where an observation was made: one of them may be wrong."""
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What became of an observation."""
-
-    chips: list[ChipResult]
-    record: Path
-    missing: list[tuple[str, str]] = field(default_factory=list)
-    """Ramps that the archive did not give: (name, reason)."""
-    notes: list[str] = field(default_factory=list)
-    unchanged: tuple[int, ...] = ()
-    """Chips that an earlier run made, of the same files with the same settings."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether every chip has its stack and no frame was lost.
-
-        Frames that were judged, and left out because the stack is better without them, are none.
-        """
-        return not self.missing and not any(
-            chip.error or any(verdict.lost for verdict in chip.verdicts) for chip in self.chips
-        )
-
-    @property
-    def losses(self) -> list[Loss]:
-        """What of it is not in the stacks."""
-        missing: list[Loss] = [(name, "not downloaded", why) for name, why in self.missing]
-        return missing + [loss for chip in self.chips for loss in chip.losses]
-
-    def __repr__(self) -> str:
-        return f"<Observation in {self.record.parent}: {self.chips}, {len(self.losses)} not in it>"
-
-    def _repr_html_(self) -> str:
-        """In a notebook: what the command shows."""
-        root = self.record.parent
-        rows = [chip.row(root) for chip in self.chips]
-        notes = [*self.notes, *(f"C{one.chip}: {note}" for one in self.chips for note in one.notes)]
-        return card(str(root), CHIP_COLUMNS, rows, self.losses, notes)
 
 
 def reduce_observation(
@@ -254,7 +212,15 @@ def _reduce_parts(
             material.choice.notes,
             tuple(sorted(set(chips) - fresh)),
         )
-        _write_record(observation, material, started, state, asked)
+        write_record(
+            observation,
+            products,
+            night=material.night,
+            command=material.command,
+            started=started,
+            state=state,
+            asked=asked,
+        )
         return observation
 
     def done(result: ChipResult) -> None:
@@ -439,67 +405,3 @@ def _is_weak(chip: ChipResult, config: Config) -> bool:
     fit = chip.field_fit
     few = config.for_chip(chip.chip).astrometry.field_stars
     return fit is not None and not chip.error and fit.n_reference < few
-
-
-# ---------------------------------------------------------------- the record
-
-
-def _write_record(
-    observation: Observation,
-    material: Material,
-    started: datetime,
-    state: str,
-    asked: Sequence[int],
-) -> None:
-    products = material.products
-    record = {
-        "photometrus": __version__,
-        "python": platform.python_version(),
-        "libraries": _libraries(),
-        "command": material.command,
-        "started": started.isoformat(timespec="seconds"),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "night": material.night.isoformat(),
-        "band": products.band,
-        "state": state,
-        "chips_asked": sorted(asked),
-        "missing": [{"frame": name, "reason": reason} for name, reason in observation.missing],
-        "notes": observation.notes,
-        "chips": recorded_chips(products)
-        | {
-            f"C{result.chip}": {
-                "coadd": _relative(result.coadd, products.root),
-                "weight": _relative(result.weight, products.root),
-                "extras": [_relative(path, products.root) for path in result.extras],
-                "page": _relative(result.page, products.root),
-                "error": result.error,
-                "notes": result.notes,
-                "made_from": asdict(result.made_from),
-                "made": {_relative(path, products.root): n for path, n in result.made.items()},
-                "numbers": result.numbers,
-                "field_fit": asdict(result.field_fit) if result.field_fit else None,
-                "frames": [asdict(verdict) for verdict in result.verdicts],
-            }
-            for result in observation.chips
-        },
-    }
-    write_text(products.run_record, json.dumps(_finite(record), indent=1) + "\n")
-
-
-def _libraries() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("numpy", "scipy", "numba", "astropy")}
-
-
-def _relative(path: Path | None, root: Path) -> str | None:
-    return None if path is None else str(path.relative_to(root))
-
-
-def _finite(value: Any) -> Any:
-    """NaN, which JSON does not have, as null."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
