@@ -16,8 +16,9 @@ PROGRAM_BYTES = 400_000_000
 """A process with its libraries and compiled kernels, before it has a pixel."""
 CHIP_PIXEL_BYTES = 44
 """Per pixel of a chip: flat, flags, two skies, stack, weight map, what is made of them. Measured
-(9 ramps, two threads): 0.60 GB at 2048 x 2048 pixels, 1.36 GB at 4096; 35 MB more for each further
-thread at 2048. The numbers here leave a tenth."""
+(two threads): 0.60 GB at 2048 x 2048 pixels with 5 ramps, 1.2 to 1.36 GB at 4096 with 9; 35 MB
+more for each further thread at 2048. The numbers here leave a tenth; a run that compiles takes 0.4
+GB more."""
 THREAD_PIXEL_BYTES = 10
 """Per pixel and thread: one whole frame with what it is compared with."""
 THREAD_BYTES = 60_000_000
