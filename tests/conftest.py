@@ -16,6 +16,22 @@ os.environ["PHOTOMETRUS_DISTORTIONS"] = "none"
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+LONGEST = (
+    "test_observation.py",
+    "test_live.py",
+    "test_bad_frames.py",
+    "test_memory.py",
+    "test_api.py",
+)
+"""Files that take minutes: begun first, so that no process is left with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, all else in its order."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
+
+
 def skip_unless_ci(reason: str) -> None:
     """Skip a test, but never in CI: there, what is missing is a failure."""
     if os.environ.get("CI"):
