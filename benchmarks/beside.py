@@ -21,7 +21,8 @@ from helpers import Array, robust_sigma, time_best
 from photometrus.chip.memory import kept_memory
 from photometrus.frame import ArrayPixels, Bad
 from photometrus.io import external
-from photometrus.io.fitsfile import header_wcs, open_ramp, write_image
+from photometrus.io.fitsfile import header_wcs, write_image
+from photometrus.io.rampfile import open_ramp
 from photometrus.kernels.combine import clipped_median
 from photometrus.kernels.resample import fill_bad
 from photometrus.stages.background import fit_background
