@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -80,18 +81,20 @@ def test_a_run_is_followed_without_losing_the_place(look, top):
     page = look()
     page.find_elements(By.CSS_SELECTOR, "thead button")[5].click()
     page.find_elements(By.CSS_SELECTOR, "thead button")[5].click()
-    link = page.find_element(By.CSS_SELECTOR, "a[href$='/running_20240825/H/']")
-    page.execute_script("arguments[0].focus()", link)
+    page.execute_script("document.querySelector(\"a[href$='/running_20240825/H/']\").focus()")
     with (top / "running_20240825/H/photometrus.log").open("a") as journal:
         journal.write("2024-08-26T08:00:09.123Z INFO    C3 stack 7/9\n")
-    WebDriverWait(page, 10).until(lambda _: "C3 stack 7/9" in cells(page, 2)[1])
-    assert cells(page, 6) == ["8 of 12", "2 of 3"]  # still sorted
-    assert "running" in page.switch_to.active_element.get_attribute("href")
-    page.switch_to.active_element.click()
-    assert page.find_element(By.TAG_NAME, "h1").text == "running_20240825"
-    words = page.find_element(By.CSS_SELECTOR, "[aria-label=Log]").text
-    assert words.splitlines()[-1].endswith("C3 stack 7/9")
-    assert page.find_element(By.CSS_SELECTOR, ".verdict.running .headline").is_displayed()
+    # The table is exchanged while it is looked at.
+    wait = WebDriverWait(page, 10, ignored_exceptions=[StaleElementReferenceException])
+    wait.until(lambda _: "C3 stack 7/9" in cells(page, 2)[1])
+    wait.until(lambda _: cells(page, 6) == ["8 of 12", "2 of 3"])  # still sorted
+    wait.until(lambda _: "running" in page.switch_to.active_element.get_attribute("href"))
+    wait.until(lambda _: page.switch_to.active_element.click() is None)
+    wait.until(lambda _: page.find_element(By.TAG_NAME, "h1").text == "running_20240825")
+    log = "[aria-label=Log]"
+    wait.until(lambda _: page.find_element(By.CSS_SELECTOR, log).text.endswith("C3 stack 7/9"))
+    running = ".verdict.running .headline"
+    wait.until(lambda _: page.find_element(By.CSS_SELECTOR, running).is_displayed())
 
 
 def test_a_report_works_behind_the_server(look):

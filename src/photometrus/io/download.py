@@ -214,10 +214,9 @@ class _Job:
         """
         arriving = Arriving(path, packed=place.kind.endswith("_fz"))
         end = time.monotonic() + self.limits.max_file_s
-        attempt = 0
+        attempt, furthest = 0, 0
         try:
             while True:
-                before = arriving.n_bytes
                 try:
                     with self.connections.one() as transport:
                         self._copy(transport, place.path, arriving, ramp, end)
@@ -225,7 +224,8 @@ class _Job:
                 except BrokenError as error:
                     if time.monotonic() > end:
                         raise self._too_slow(arriving) from error
-                    attempt = 1 if arriving.n_bytes > before else attempt + 1
+                    attempt = 1 if arriving.n_bytes > furthest else attempt + 1
+                    furthest = max(furthest, arriving.n_bytes)
                     came = f"{ramp}: {place.path}: {arriving.n_bytes} bytes"
                     log.info("%s, try %d of %d: %s", came, attempt, N_TRIES, error)
                     if attempt == N_TRIES:

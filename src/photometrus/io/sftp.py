@@ -120,8 +120,25 @@ def _await_requests(file: paramiko.SFTPFile, n_bytes: int) -> None:
         time.sleep(0.001)
 
 
+def _without_tracebacks() -> None:
+    """A thread of paramiko's that reads ahead ends with its line: nobody need see its traceback."""
+    usual = threading.excepthook
+    if getattr(usual, "reads_ahead", False):
+        return
+
+    def hook(args: Any) -> None:
+        if args.thread is not None and "_prefetch_thread" in args.thread.name:
+            log.debug("%s: %s", args.thread.name, args.exc_value)
+        else:
+            usual(args)
+
+    hook.reads_ahead = True  # type: ignore[attr-defined]
+    threading.excepthook = hook
+
+
 def connect_sftp(address: Address, limits: TransferConfig | None = None) -> SftpTransport:
     """An SSH server that knows us and that we know. Raises ServiceError with the way out."""
+    _without_tracebacks()
     port = address.port or SSH_PORT
     user = login_name(address)
     options = {
