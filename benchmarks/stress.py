@@ -29,8 +29,9 @@ from judge.scene import build_scene
 from judge.stack import read_stack
 from judge.truth import Truth, read_truth
 from photometrus import config as configuration
+from photometrus.arrivals import Request
 from photometrus.errors import MissingInput, PhotometrusError
-from photometrus.pipeline import Request, reduce_observation
+from photometrus.pipeline import reduce_observation
 from photometrus.simulate.night import simulate_night
 from photometrus.track import ChipResult
 from stress_cases import CASES, Case

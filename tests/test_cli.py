@@ -20,7 +20,7 @@ from photometrus.cli.show import PLAIN_WIDTH, Screen
 from photometrus.cli.words import clean, retold
 from photometrus.config import Config, dump, load
 from photometrus.errors import UsageError
-from photometrus.pipeline import Observation
+from photometrus.observation import Observation
 from photometrus.simulate.config import SimulateConfig
 from photometrus.simulate.night import simulate_night
 from photometrus.track import ChipResult, Verdict

@@ -16,10 +16,11 @@ from astropy.table import Table
 from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 
+from photometrus.arrivals import Request
 from photometrus.config import load
 from photometrus.io import external, ldac
 from photometrus.io.stackfile import stem
-from photometrus.pipeline import Request, reduce_folder, reduce_observation
+from photometrus.pipeline import reduce_folder, reduce_observation
 from photometrus.products import JOURNAL, Products, RampId
 from photometrus.simulate.night import SimulateConfig, simulate_night
 from servers import ssh_server, web_server

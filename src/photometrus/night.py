@@ -23,7 +23,8 @@ from photometrus.io.lock import locked
 from photometrus.io.nightlog import read_log, repair_name, select
 from photometrus.io.whole import remove, whole, write_bytes
 from photometrus.jobs import Runner
-from photometrus.pipeline import Observation, reduce_material
+from photometrus.observation import Observation
+from photometrus.pipeline import reduce_material
 from photometrus.products import RampId, clean_log_name, default_parent, log_name, night_name
 from photometrus.workers import cores
 

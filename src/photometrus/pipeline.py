@@ -40,15 +40,6 @@ from photometrus.workers import load_meanwhile
 
 log = logging.getLogger(__name__)
 
-__all__ = [
-    "ChipResult",
-    "Observation",
-    "Request",
-    "Verdict",
-    "reduce_folder",
-    "reduce_observation",
-]
-
 
 VOTERS = 9
 """Ramps whose headers say when and where an observation was made: one of them may be wrong."""

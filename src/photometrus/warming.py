@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from photometrus.arrivals import Request
 from photometrus.config import load
 from photometrus.errors import PhotometrusError
 from photometrus.frame import Progress, no_progress
 from photometrus.photometry.recipe import measure_stack
 from photometrus.photometry.request import PhotometryRequest
-from photometrus.pipeline import Request, reduce_observation
+from photometrus.pipeline import reduce_observation
 from photometrus.simulate.night import SimulateConfig, simulate_night
 
 SMALL = SimulateConfig(

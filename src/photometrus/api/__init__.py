@@ -17,8 +17,8 @@ from photometrus.config import Config
 from photometrus.errors import PhotometrusError
 from photometrus.frame import Stack
 from photometrus.night import NightReport
+from photometrus.observation import Observation
 from photometrus.photometry.request import Photometry
-from photometrus.pipeline import Observation
 from photometrus.sighting import Target
 from photometrus.track import ChipResult
 

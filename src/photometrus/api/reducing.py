@@ -7,10 +7,11 @@ from photometrus import night, pipeline
 from photometrus.api import values
 from photometrus.api.progress import Tell, shown
 from photometrus.api.values import PathLike, Settings
+from photometrus.arrivals import Request
 from photometrus.config import Config
 from photometrus.errors import UsageError
 from photometrus.night import NightReport, NightRequest
-from photometrus.pipeline import Observation, Request
+from photometrus.observation import Observation
 from photometrus.products import Products, default_parent
 from photometrus.track import ChipResult
 

@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from photometrus.cards import figure
 from photometrus.cli.board import MEASURING
 from photometrus.cli.command import DONE, FAILED, LOSSES
 from photometrus.cli.order import Order
 from photometrus.cli.run import reduced
-from photometrus.cli.show import Screen, figure
+from photometrus.cli.show import Screen
 from photometrus.errors import MissingInput, PhotometrusError, UsageError
 
 if TYPE_CHECKING:

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from photometrus import config as configuration
+from photometrus.cards import figure
 from photometrus.cli.board import REDUCING
 from photometrus.cli.command import DONE, FAILED, LOSSES
 from photometrus.cli.order import Order
-from photometrus.cli.show import Screen, figure
+from photometrus.cli.show import Screen
 from photometrus.errors import UsageError
 from photometrus.instrument import CHIPS
 from photometrus.products import Products, default_parent
 
 if TYPE_CHECKING:
     from photometrus.night import NightReport
-    from photometrus.pipeline import Observation
+    from photometrus.observation import Observation
     from photometrus.steps import StepResult
 
 SIMULATE_FIELDS = {
@@ -55,7 +56,8 @@ def pipeline(order: Order) -> int:
 
 def reduced(order: Order) -> tuple[int, "Observation"]:
     """An observation downloaded, reduced and shown: the exit code, and what became of it."""
-    from photometrus.pipeline import Request, reduce_observation
+    from photometrus.arrivals import Request
+    from photometrus.pipeline import reduce_observation
 
     target, night, band = order["target"], order["date"], order["band"]
     request = Request(

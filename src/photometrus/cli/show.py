@@ -17,7 +17,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from photometrus.cards import figure as figure
 from photometrus.cli.board import Board, Column, Finished
 from photometrus.cli.live import live
 from photometrus.cli.words import clean, clock

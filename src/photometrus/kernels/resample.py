@@ -220,28 +220,30 @@ def _breaks(first_x, first_y):
     return n
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _near(image, y, x, right, up):
+    """The nearest of four pixels: (y, x), or the one to its right, above it, or both."""
+    below = image[y, x + ONE] if right else image[y, x]
+    above = image[y + ONE, x + ONE] if right else image[y + ONE, x]
+    return above if up else below
+
+
 @njit(nogil=True, cache=True)
 def _nearest(image, phase_x, phase_y, low, high, shift, iy, out):
-    """The pixel nearest to each place of a run: one of four, which are neighbours, too."""
-    at, first = np.uint64(low), np.uint64(low + shift)
-    y = np.uint64(iy)
+    """The pixel nearest to each place of a run: its neighbours' are neighbours, too."""
+    at, first, y = np.uint64(low), np.uint64(low + shift), np.uint64(iy)
     for k in range(np.uint64(high - low)):
         right, up = phase_x[at + k] >= HALF, phase_y[at + k] >= HALF
-        below = image[y, first + k + ONE] if right else image[y, first + k]
-        above = image[y + ONE, first + k + ONE] if right else image[y + ONE, first + k]
-        out[at + k] = above if up else below
+        out[at + k] = _near(image, y, first + k, right, up)
 
 
 @njit(nogil=True, cache=True)
 def _near_flags(bad, phase_x, phase_y, low, high, shift, iy, flags):
     """Add the flags of the pixel nearest to each place of a run."""
-    at, first = np.uint64(low), np.uint64(low + shift)
-    y = np.uint64(iy)
+    at, first, y = np.uint64(low), np.uint64(low + shift), np.uint64(iy)
     for k in range(np.uint64(high - low)):
         right, up = phase_x[at + k] >= HALF, phase_y[at + k] >= HALF
-        below = bad[y, first + k + ONE] if right else bad[y, first + k]
-        above = bad[y + ONE, first + k + ONE] if right else bad[y + ONE, first + k]
-        flags[at + k] |= above if up else below
+        flags[at + k] |= _near(bad, y, first + k, right, up)
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
