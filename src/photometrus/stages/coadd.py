@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -103,15 +104,22 @@ def common_grid(
 
 def pixel_map(grid: Grid, wcs: WCS, step: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Input pixel (x, y) of every `step`-th pixel of the grid: float64 (gy, gx) each."""
+    ra, dec = _nodes_on_sky(grid, step)
+    px, py = sky_to_pixel(wcs, ra.ravel(), dec.ravel())
+    far = -1e6
+    px, py = np.nan_to_num(px, nan=far), np.nan_to_num(py, nan=far)
+    return px.reshape(ra.shape), py.reshape(ra.shape)
+
+
+@lru_cache(maxsize=2)  # the same for all frames
+def _nodes_on_sky(grid: Grid, step: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Right ascension and declination, degrees, of every `step`-th pixel: float64 (gy, gx) each."""
     ny, nx = grid.shape
     xs = np.arange(0, nx + step, step, dtype=float)
     ys = np.arange(0, ny + step, step, dtype=float)
     x, y = np.meshgrid(xs, ys)
     ra, dec = pixel_to_sky(grid.wcs, x.ravel(), y.ravel())
-    px, py = sky_to_pixel(wcs, ra, dec)
-    far = -1e6
-    px, py = np.nan_to_num(px, nan=far), np.nan_to_num(py, nan=far)
-    return px.reshape(x.shape), py.reshape(x.shape)
+    return ra.reshape(x.shape), dec.reshape(x.shape)
 
 
 def coadd(
