@@ -61,7 +61,7 @@ def solve(run: Run, tracks: list[Track], catalog: Table | None) -> tuple[list[Tr
         )
         config = replace(config, astrometry=astrometry.stiff(config.astrometry))
     bases = ladder.bases(placed, run.shared, config)
-    first = ladder.first_solutions(placed, bases, stars, config)
+    first = ladder.first_solutions(placed, bases, stars, config, run.each)
     if catalog is not None:
         placed = ladder.refined(placed, first)
         bases = ladder.bases(placed, run.shared, config)
