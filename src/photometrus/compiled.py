@@ -3,7 +3,8 @@
 Numba's own files go by number, and an index names one before it is written: a process that is
 killed between the two, or two processes at once after the source has changed, can leave the machine
 code of one signature, or of older source, under the name of another. Here the name of a file says
-what is in it, and there is no index. A disk that is full or may not be written costs time only.
+what is in it, and there is no index. A disk that is full or may not be written costs time only, and
+so does a user who has no folder that may be written.
 """
 
 import hashlib
@@ -25,10 +26,17 @@ def njit(**options: Any) -> Callable[[Callable], Any]:
     def compiled(function: Callable) -> Any:
         kernel: Any = numba.njit(**options)(function)
         if keep and hasattr(kernel, "py_func"):  # not with NUMBA_DISABLE_JIT
-            kernel._cache = _Cache(function)
+            with suppress(RuntimeError):  # no folder to keep it in
+                kernel._cache = _Cache(function)
         return kernel
 
     return compiled
+
+
+def is_kept(kernel: Any) -> bool:
+    """Whether machine code of a kernel, from this very source, is on disk."""
+    cache = getattr(kernel, "_cache", None)
+    return isinstance(cache, _Cache) and cache.has_any()
 
 
 class _Cache(FunctionCache):
@@ -37,7 +45,12 @@ class _Cache(FunctionCache):
     def __init__(self, function: Callable) -> None:
         super().__init__(function)
         sources = _sources(Path(function.__code__.co_filename).parent)
-        self._cache_file = _Files(self._cache_path, self._impl.filename_base, sources)
+        self._files = _Files(self._cache_path, self._impl.filename_base, sources)
+        self._cache_file = self._files
+
+    def has_any(self) -> bool:
+        """Whether something of this source was saved, for whatever types."""
+        return self._files.has_any()
 
     def _save_overload(self, sig: Any, data: Any) -> None:
         with suppress(OSError):
@@ -50,7 +63,7 @@ class _Files(IndexDataCacheFile):
     def save(self, key: Any, data: Any) -> None:
         """Write it whole or not at all; what is of other source goes."""
         folder = Path(self._cache_path)
-        begin = f"{Path(self._index_name).stem}."
+        begin = self._begin()
         for path in folder.glob(f"{begin}*.nbc"):
             if not path.name.startswith(f"{begin}{self._source_stamp}."):
                 path.unlink(missing_ok=True)
@@ -63,12 +76,19 @@ class _Files(IndexDataCacheFile):
         except (OSError, EOFError, UnpicklingError):
             return None
 
+    def has_any(self) -> bool:
+        """Whether there is a file of this source."""
+        return any(Path(self._cache_path).glob(f"{self._begin()}{self._source_stamp}.*.nbc"))
+
     def flush(self) -> None:
         """There is no index."""
 
+    def _begin(self) -> str:
+        return f"{Path(self._index_name).stem}."
+
     def _name(self, key: Any) -> str:
         digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
-        return f"{Path(self._index_name).stem}.{self._source_stamp}.{digest}.nbc"
+        return f"{self._begin()}{self._source_stamp}.{digest}.nbc"
 
 
 @cache

@@ -15,6 +15,7 @@ from typing import Any
 from photometrus import distortion_store, origin
 from photometrus.chip import reduce_chip
 from photometrus.cluster import Cluster, connected
+from photometrus.compiled import is_kept
 from photometrus.config import Config, RunConfig
 from photometrus.errors import ServiceError
 from photometrus.flats import Flats
@@ -170,8 +171,8 @@ class Job:
 
 def _kernels_are_there() -> bool:
     """Whether an earlier run left its compiled kernels where this one finds them."""
-    folder = lanczos_rows.stats.cache_path if hasattr(lanczos_rows, "stats") else None
-    return folder is None or any(Path(folder).glob("resample.lanczos_rows-*.nbi"))
+    compiles = hasattr(lanczos_rows, "stats")  # not with NUMBA_DISABLE_JIT
+    return not compiles or is_kept(lanczos_rows)
 
 
 def _absolute(text: str) -> str:
