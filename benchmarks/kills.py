@@ -44,8 +44,8 @@ from photometrus.wcs import pointing_wcs
 STYLES = (("-keep", "final", "-no_plots"), ("-keep", "all"))
 ALL_EVERY = 4
 COMMAND_EVERY = 8
-LONGEST = 0.4
-"""Of the time of an undisturbed run: the longest wait before a kill."""
+LONGEST, LONGEST_PARALLEL = 0.4, 1.0
+"""Of the time of an undisturbed run: the longest wait before a kill. Workers take long to start."""
 PATIENCE = 0.05
 TOLD = ("run.json", "report.html")
 """Products that tell when they were made."""
@@ -203,6 +203,7 @@ def disturbed(
     With workers every second kill hits the first process alone.
     """
     parallel = PARALLEL[0] in words
+    longest = calm_s * (LONGEST_PARALLEL if parallel else LONGEST)
     run = work / "run"
     shutil.rmtree(run, ignore_errors=True)
     run.mkdir()
@@ -211,7 +212,7 @@ def disturbed(
     while True:
         process = Process(words, work / "log.txt", real=real)
         # A little longer each time: on a busy machine a run must come to its end nevertheless.
-        code = process.wait(dice.uniform(0.0, LONGEST * calm_s * (1 + PATIENCE * kills)))
+        code = process.wait(dice.uniform(0.0, longest * (1 + PATIENCE * kills)))
         if code is None:
             orphans += process.kill(alone=parallel and kills % 2 == 1)
             kills += 1
@@ -261,6 +262,8 @@ def campaign(given: argparse.Namespace) -> dict:
         words = [*words_of(work, STYLES[k], given.chips), *given.more]
         if k not in seconds:
             seconds[k] = calm(words, work, f"calm{k}")
+            if way:  # workers take a while to start
+                seconds[k] = calm([*words, *way], work, "at_once")
         n = disturbed([*words, *way], work, seconds[k], dice, real=real)
         wrong = list(differences(work / f"calm{k}", work / "run", settings=not way))
         if wrong:
