@@ -82,3 +82,25 @@ def test_a_kernel_runs_where_there_is_no_folder_for_it(monkeypatch):
     kernel = made_of("/proc/nowhere/module.py")
     assert not is_kept(kernel)
     assert kernel(np.arange(4.0)) == 6.0
+
+
+def test_a_kernel_has_its_own_copies_of_those_that_it_calls():
+    """Else the copy of whoever was loaded first would serve it, which may round in another way."""
+
+    @njit(cache=True, fastmath={"reassoc"})
+    def inner(values):
+        found = np.float32(0.0)
+        for value in values:
+            found += value
+        return found
+
+    @njit(cache=True)
+    def outer(values):
+        return inner(values) + inner(values[1:])
+
+    values = np.arange(8, dtype=np.float32)
+    assert outer(values) == 56.0
+    [text] = outer.inspect_llvm().values()
+    functions = [line for line in text.splitlines() if line.startswith("define")]
+    assert functions
+    assert not [line for line in functions if "linkonce" in line or "weak" in line]

@@ -17,6 +17,8 @@ from typing import Any
 
 import numba
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.codegen import JITCodeLibrary
+from numba.core.registry import cpu_target
 
 
 def njit(**options: Any) -> Callable[[Callable], Any]:
@@ -24,6 +26,7 @@ def njit(**options: Any) -> Callable[[Callable], Any]:
     keep = options.pop("cache", False)
 
     def compiled(function: Callable) -> Any:
+        _with_own_copies()
         kernel: Any = numba.njit(**options)(function)
         if keep and hasattr(kernel, "py_func"):  # not with NUMBA_DISABLE_JIT
             with suppress(RuntimeError):  # no folder to keep it in
@@ -31,6 +34,27 @@ def njit(**options: Any) -> Callable[[Callable], Any]:
         return kernel
 
     return compiled
+
+
+class _Library(JITCodeLibrary):
+    """Machine code with copies of its own of the kernels that it calls.
+
+    Numba lets whichever copy was loaded first in a process serve all callers, and copies with
+    `fastmath` need not round alike: a process that compiles would give other bits than one that
+    reads what that one has compiled.
+    """
+
+    def _optimize_final_module(self) -> None:
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage.name == "linkonce_odr":
+                function.linkage = "internal"
+        super()._optimize_final_module()
+
+
+@cache
+def _with_own_copies() -> None:
+    """From now on machine code is made as `_Library` says."""
+    cpu_target.target_context.codegen()._library_class = _Library
 
 
 def is_kept(kernel: Any) -> bool:
