@@ -8,7 +8,7 @@ so does a user who has no folder that may be written.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -58,9 +58,11 @@ def _with_own_copies() -> None:
 
 
 def is_kept(kernel: Any) -> bool:
-    """Whether machine code of a kernel, from this very source, is on disk."""
-    cache = getattr(kernel, "_cache", None)
-    return isinstance(cache, _Cache) and cache.has_any()
+    """Whether an earlier process has left machine code of this kernel, of this source, on disk."""
+    cached = getattr(kernel, "_cache", None)
+    if cached is None:  # with NUMBA_DISABLE_JIT there is nothing to keep
+        return True
+    return isinstance(cached, _Cache) and any(cached.files.current())
 
 
 class _Cache(FunctionCache):
@@ -69,12 +71,8 @@ class _Cache(FunctionCache):
     def __init__(self, function: Callable) -> None:
         super().__init__(function)
         sources = _sources(Path(function.__code__.co_filename).parent)
-        self._files = _Files(self._cache_path, self._impl.filename_base, sources)
-        self._cache_file = self._files
-
-    def has_any(self) -> bool:
-        """Whether something of this source was saved, for whatever types."""
-        return self._files.has_any()
+        self.files = _Files(self._cache_path, self._impl.filename_base, sources)
+        self._cache_file = self.files
 
     def _save_overload(self, sig: Any, data: Any) -> None:
         with suppress(OSError):
@@ -84,13 +82,18 @@ class _Cache(FunctionCache):
 class _Files(IndexDataCacheFile):
     """A file for each signature, source and version."""
 
+    def current(self) -> Iterator[Path]:
+        """Those of this source, of any signature."""
+        return self._files(self._source_stamp)
+
+    def _files(self, stamp: str) -> Iterator[Path]:
+        stem = Path(self._index_name).stem
+        return Path(self._cache_path).glob(f"{stem}.{stamp}.*.nbc")
+
     def save(self, key: Any, data: Any) -> None:
         """Write it whole or not at all; what is of other source goes."""
-        folder = Path(self._cache_path)
-        begin = self._begin()
-        for path in folder.glob(f"{begin}*.nbc"):
-            if not path.name.startswith(f"{begin}{self._source_stamp}."):
-                path.unlink(missing_ok=True)
+        for path in set(self._files("*")) - set(self.current()):
+            path.unlink(missing_ok=True)
         self._save_data(self._name(key), data)
 
     def load(self, key: Any) -> Any:
@@ -100,19 +103,12 @@ class _Files(IndexDataCacheFile):
         except (OSError, EOFError, UnpicklingError):
             return None
 
-    def has_any(self) -> bool:
-        """Whether there is a file of this source."""
-        return any(Path(self._cache_path).glob(f"{self._begin()}{self._source_stamp}.*.nbc"))
-
     def flush(self) -> None:
         """There is no index."""
 
-    def _begin(self) -> str:
-        return f"{Path(self._index_name).stem}."
-
     def _name(self, key: Any) -> str:
         digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
-        return f"{self._begin()}{self._source_stamp}.{digest}.nbc"
+        return f"{Path(self._index_name).stem}.{self._source_stamp}.{digest}.nbc"
 
 
 @cache

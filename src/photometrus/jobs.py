@@ -73,7 +73,7 @@ class Job:
         if not self.ramps:
             progress(f"C{self.chip} failed", 1, 1)
             return ChipResult(self.chip, error="no ramps")
-        if not _kernels_are_there():
+        if not is_kept(lanczos_rows):
             log.log(NOTICE, "compiling the numerical kernels, once on this machine: about a minute")
         # From here on its products are not those of the record, until that is written anew.
         write_text(self.products.in_making(self.chip), _signature())
@@ -167,12 +167,6 @@ class Job:
             page=home(result.page),
             extras=[root / path.relative_to(root.absolute()) for path in result.extras],
         )
-
-
-def _kernels_are_there() -> bool:
-    """Whether an earlier run left its compiled kernels where this one finds them."""
-    compiles = hasattr(lanczos_rows, "stats")  # not with NUMBA_DISABLE_JIT
-    return not compiles or is_kept(lanczos_rows)
 
 
 def _absolute(text: str) -> str:
