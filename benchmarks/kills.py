@@ -12,7 +12,8 @@ real command.
 
 With ``-parallel`` the disturbed runs reduce their chips on a local cluster of two workers, and the
 undisturbed one does not. Every second kill hits the first process only, as the system does when
-memory is short: its workers must end by themselves, while the next run has already begun.
+memory is short: its workers must end by themselves, while the next run has already begun. With
+``-full`` what is killed measures the stacks, too.
 """
 
 import argparse
@@ -47,8 +48,8 @@ COMMAND_EVERY = 8
 LONGEST, LONGEST_PARALLEL = 0.4, 1.0
 """Of the time of an undisturbed run: the longest wait before a kill. Workers take long to start."""
 PATIENCE = 0.05
-TOLD = ("run.json", "report.html")
-"""Products that tell when they were made."""
+TOLD = ("run.json", "report.html", "photometry.json")
+"""Products that tell when they were made, or others."""
 PARALLEL = ("-parallel", "-workers", "2")
 ORPHANS_S = 60.0
 """For processes whose first one was killed to end, on a machine that has other work."""
@@ -80,10 +81,12 @@ def crop(night: Path, size: int) -> None:
     stars[near].write(night / "refcat.fits")
 
 
-def words_of(work: Path, style: tuple[str, ...], chips: str) -> list[str]:
+def words_of(
+    work: Path, style: tuple[str, ...], chips: str, command: str = "pipeline"
+) -> list[str]:
     night, run = work / "night", work / "run"
     return [
-        *("pipeline", "-parent", str(run / "p"), "-target", "field1111", "-date", "20240606"),
+        *(command, "-parent", str(run / "p"), "-target", "field1111", "-date", "20240606"),
         *("-band", "J", "-archive", str(night), "-catalog", str(night / "refcat.fits")),
         *("-flat_dir", str(run / "flats"), "-no_shift", "-quiet", "-chip", chips, *style),
     ]
@@ -247,19 +250,20 @@ def campaign(given: argparse.Namespace) -> dict:
     """Kill so often; what came of it."""
     work: Path = given.work
     way = PARALLEL if given.parallel else ()
+    command = "full" if given.full else "pipeline"
     work.mkdir(parents=True, exist_ok=True)
     simulated(work, given.size)
     os.environ["PHOTOMETRUS_DISTORTIONS"] = str(work / "run" / "distortions")
     dice = random.Random(given.seed)
     # The kernels are compiled, or read, once; the children have them.
     shutil.rmtree(work / "run", ignore_errors=True)
-    assert main([*words_of(work, STYLES[0], given.chips), *given.more]) == 0
+    assert main([*words_of(work, STYLES[0], given.chips, command), *given.more]) == 0
     seconds: dict[int, float] = {}
     kills, runs, worst = 0, 0, 0
     while kills < given.kills:
         k = int(runs % ALL_EVERY == ALL_EVERY - 1)
         real = runs % COMMAND_EVERY == 1
-        words = [*words_of(work, STYLES[k], given.chips), *given.more]
+        words = [*words_of(work, STYLES[k], given.chips, command), *given.more]
         if k not in seconds:
             seconds[k] = calm(words, work, f"calm{k}")
             if way:  # workers take a while to start
@@ -281,5 +285,6 @@ if __name__ == "__main__":
     parser.add_argument("-size", type=int, default=512)
     parser.add_argument("-chips", default="1,2,3,4")
     parser.add_argument("-parallel", action="store_true")
+    parser.add_argument("-full", action="store_true")
     parser.add_argument("more", nargs="*", help="further words of the command, after --")
     print(campaign(parser.parse_args()))
