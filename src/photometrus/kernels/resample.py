@@ -121,8 +121,12 @@ def lanczos_rows(
             _turn_line(marks)
         _row(
             data, bad, weight, first_x, first_y, y_first, phase_x, phase_y, table,
-            taps_x, taps_y, value, share, max_bad, factor, factor_w, line, line_w, marks,
+            taps_x, taps_y, value, share, max_bad, line, line_w, marks,
         )  # fmt: skip
+        for x in range(nx_out):
+            line[x] *= factor
+        for x in range(nx_out):
+            line_w[x] *= factor_w
         if mirrored:
             _turn_line(line)
             _turn_line(line_w)
@@ -175,7 +179,7 @@ def _phases(line_x, line_y, step, first_x, first_y, phase_x, phase_y):
 @njit(nogil=True, cache=True)
 def _row(
     data, bad, weight, first_x, first_y, y_first, phase_x, phase_y, table,
-    taps_x, taps_y, value, share, max_bad, factor, factor_w, out, out_w, flags,
+    taps_x, taps_y, value, share, max_bad, out, out_w, flags,
 ):  # fmt: skip
     """One row, run by run; `taps_x` to `share` are room to work in."""
     h, nx_in = data.shape
@@ -204,8 +208,7 @@ def _row(
             )
         _nearest(weight, phase_x, phase_y, low, high, shift, iy, out_w)
         for x in range(np.uint64(low), np.uint64(high)):
-            out[x] = value[x] * factor
-            out_w[x] *= factor_w
+            out[x] = value[x]
         if some:
             _near_flags(bad, phase_x, phase_y, low, high, shift, iy, flags)
             for x in range(np.uint64(low), np.uint64(high)):
