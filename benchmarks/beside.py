@@ -272,7 +272,7 @@ def whole_chip(parent: Path, catalog: Path, flats: Path) -> list[Pair]:
         return timed(
             lambda: run_command(
                 *("stack", "-parent", parent, "-band", "J", "-chip", 1, "-catalog", catalog),
-                *("-flat_dir", flats, "-engine", engine, "-no_plots", "-restart"),
+                *("-flat_dir", flats, "-engine", engine, "-keep", "final", "-no_plots", "-restart"),
             )
         )
 
