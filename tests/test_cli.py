@@ -5,7 +5,6 @@ import subprocess
 import sys
 import tomllib
 from datetime import date
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from photometrus import __version__
-from photometrus.cli import main, manual, parser, run
-from photometrus.cli.commands import COMMANDS, SAMPLE
-from photometrus.cli.options import angle, chips, overrides
+from photometrus.cli import main, manual, parser
+from photometrus.cli.commands import COMMANDS, SAMPLE, simulate
+from photometrus.cli.commands.pipeline import show_observation
+from photometrus.cli.options import overrides
+from photometrus.cli.reading import angle, chips
 from photometrus.cli.show import PLAIN_WIDTH, Screen
 from photometrus.cli.words import clean, retold
 from photometrus.config import Config, dump, load
@@ -90,11 +91,13 @@ def test_the_promised_options_are_there(name):
     assert set(OPTIONS[name].split()) <= {option.name for option in COMMANDS[name].options}
 
 
-def test_every_command_has_a_runner_and_a_help(capsys):
+def test_every_command_is_where_its_name_says_and_has_a_help(capsys):
     assert set(OPTIONS) == set(COMMANDS)
     for name, command in COMMANDS.items():
-        room = import_module(f"photometrus.cli.{command.room}")
-        assert callable(getattr(room, command.runner))
+        words = name.split()
+        assert command.run.__module__ == f"photometrus.cli.commands.{words[0]}"
+        # `config show` is the same as `config`.
+        assert command.run.__name__ == words[-1] or name == "config show"
         assert main([*name.split(), "-h"]) == 0
         text = capsys.readouterr().out
         assert command.sample in text
@@ -228,7 +231,7 @@ def test_the_help_tells_the_true_defaults(command):
 def test_the_simulator_s_defaults_are_true():
     held = SimulateConfig()
     for option in COMMANDS["simulate"].options:
-        field = run.SIMULATE_FIELDS.get(option.name, option.name)
+        field = simulate.FIELDS.get(option.name, option.name)
         if option.name in ("out", "verbose", "quiet", "h"):
             continue
         assert hasattr(held, field), option.name
@@ -509,10 +512,10 @@ def test_results_and_losses_in_tables(capsys, tmp_path):
     ]
     for results, lost, code in cases:
         observation = Observation(results, tmp_path / "run.json", lost)
-        assert run.show_observation(Screen(), tmp_path, observation, 12.3) == code
+        assert show_observation(Screen(), tmp_path, observation, 12.3) == code
     capsys.readouterr()
     observation = Observation([good, worse, judged, none], tmp_path / "run.json", missing)
-    run.show_observation(Screen(), tmp_path, observation, 12.3)
+    show_observation(Screen(), tmp_path, observation, 12.3)
     told = capsys.readouterr()
     (row,) = [line for line in told.out.splitlines() if "C1 " in line]
     cells = [cell.strip() for cell in row.strip("│").split("│")]
@@ -531,7 +534,7 @@ def test_results_and_losses_in_tables(capsys, tmp_path):
 
 def test_a_bug_shows_itself(monkeypatch):
     """Only what we can explain becomes one line."""
-    monkeypatch.setattr(run, "config", lambda order: 1 // 0)
+    monkeypatch.setattr("photometrus.config.dump", lambda config: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         main(["config"])
 

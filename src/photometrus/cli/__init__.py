@@ -4,7 +4,6 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 
 from photometrus import __version__
 from photometrus.cli import parser
@@ -62,8 +61,7 @@ def _run(words: list[str], stopping: Stopping) -> int:
     screen = Screen(quiet="quiet" in given, verbose="verbose" in given)
     stopping.hush = screen.hush
     with screen.listening():
-        room = import_module(f"photometrus.cli.{command.room}")
-        code = getattr(room, command.runner)(Order(command, given, screen, retold(words)))
+        code = command.run(Order(command, given, screen, retold(words)))
         screen.end(code)
         return code
 
