@@ -29,7 +29,7 @@ from archivecase import (  # noqa: F401 - fixtures, some of them for every test
 from photometrus.errors import MissingInput, PhotometrusError, ServiceError, UsageError
 from photometrus.io import archive as archives
 from photometrus.io import download as downloads
-from photometrus.io import fz, nightlog
+from photometrus.io import fz, nightlog, observed
 from photometrus.io.archive import fetch_log, nights_near, open_archive
 from photometrus.io.download import DownloadEvent, Downloads, download, write_failed
 from photometrus.io.transport import parse_address
@@ -44,7 +44,7 @@ def fetch_night(url: str, folder: Path) -> Downloads:
     """The development night as a caller fetches it, all four chips."""
     with open_archive(url) as archive:
         table = nightlog.read_log(fetch_log(archive, NIGHT, folder))
-        chosen = nightlog.select(table, TARGET, BAND)
+        chosen = observed.select(table, TARGET, BAND)
         assert [ramp.serial for ramp in chosen] == SERIALS
         ramps = [ramp.on_chip(chip) for chip in (1, 2, 3, 4) for ramp in chosen]
         return download(archive, ramps, to(folder))

@@ -17,7 +17,7 @@ from photometrus.config import Config, load
 from photometrus.errors import MissingInput, TooFewFrames, UsageError
 from photometrus.flats import read_flat
 from photometrus.instrument import BORDER_PIXELS, PIXEL_SCALE_ARCSEC
-from photometrus.io import fitsfile, ldac, rampfile
+from photometrus.io import fitsfile, headfile, ldac, rampfile
 from photometrus.products import Products
 from photometrus.simulate.night import SimulateConfig, simulate_night
 from photometrus.stages.sources import find_sources
@@ -433,7 +433,7 @@ def test_shift_keeps_the_old_wcs_as_a_head(shifted):
             (products.old_head(ramp), bench.products.sky_subtracted(ramp)),
             (products.head(ramp), products.sky_subtracted(ramp)),
         ):
-            cards = ldac.read_head(head)
+            cards = headfile.read_head(head)
             assert cards["CTYPE1"] == "RA---TPV"
             told = fitsfile.header_wcs(cards).all_pix2world(x, y, 0)
             meant = pixel_to_sky(fitsfile.header_wcs(fitsfile.read_image(frame)[1]), x, y)
@@ -527,7 +527,7 @@ def test_the_real_scamp(shifted, require_program, tmp_path):
     x, y = np.array([350.0, 100.0]), np.array([350.0, 650.0])
     for head in result.made:
         ours = fitsfile.header_wcs(fitsfile.read_image(head.with_suffix(".fits"))[1])
-        theirs = fitsfile.header_wcs(ldac.read_head(head)).all_pix2world(x, y, 0)
+        theirs = fitsfile.header_wcs(headfile.read_head(head)).all_pix2world(x, y, 0)
         # Both err by the catalogue's 0.08 arcsec over sqrt(n / terms), n about 50: 0.04 each and
         # axis, five of them
         np.testing.assert_allclose(

@@ -16,7 +16,8 @@ from photometrus.frame import Progress, no_progress
 from photometrus.instrument import band_named
 from photometrus.io.archive import Archive, fetch_log, open_archive, size_of
 from photometrus.io.download import DownloadEvent, counted, download, write_failed
-from photometrus.io.nightlog import read_log, select
+from photometrus.io.nightlog import read_log
+from photometrus.io.observed import select
 from photometrus.io.whole import make_folder, warn_of_links
 from photometrus.products import Products, RampId
 from photometrus.selection import Choice, choose

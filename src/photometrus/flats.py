@@ -20,8 +20,8 @@ from photometrus.io import fitsfile, rampfile
 from photometrus.io.archive import Archive, fetch_log, nights_near
 from photometrus.io.download import DownloadEvent, download
 from photometrus.io.lock import alone
-from photometrus.io.nightlog import flats as flats_of_log
 from photometrus.io.nightlog import read_log
+from photometrus.io.observed import flats as flats_of_log
 from photometrus.io.whole import remove
 from photometrus.products import FLAT_NAME, RampId, flat_name, log_name
 from photometrus.stages import detrend

@@ -20,7 +20,8 @@ from photometrus.errors import MissingInput, PhotometrusError
 from photometrus.frame import Progress, no_progress
 from photometrus.io.archive import fetch_log, open_archive
 from photometrus.io.lock import locked
-from photometrus.io.nightlog import read_log, repair_name, select
+from photometrus.io.nightlog import read_log, repair_name
+from photometrus.io.observed import select
 from photometrus.io.whole import remove, whole, write_bytes
 from photometrus.jobs import Runner
 from photometrus.observation import Observation

@@ -86,7 +86,7 @@ def download(
 
     destination : the path of a ramp on disk; its folder is made
     kind : one of archive.FALLBACKS; what serves in its place is taken where it is absent. For
-        ``raw`` and ``raw_fz`` the ids are those of raw frames (`nightlog.raw_frames`)
+        ``raw`` and ``raw_fz`` the ids are those of raw frames (`observed.raw_frames`)
     overwrite : fetch also what is there and whole
     workers : connections at a time
     progress : called with every event, from one thread at a time

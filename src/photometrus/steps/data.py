@@ -17,7 +17,8 @@ from photometrus.io import rampfile
 from photometrus.io.archive import Archive, fetch_log, open_archive
 from photometrus.io.download import counted, download, write_failed
 from photometrus.io.lock import locked
-from photometrus.io.nightlog import raw_frames, read_log, repair_name, select, summarise
+from photometrus.io.nightlog import read_log, repair_name
+from photometrus.io.observed import raw_frames, select, summarise
 from photometrus.io.whole import warn_of_links
 from photometrus.products import Products, RampId, flat_name, log_name, parse_ramp
 from photometrus.selection import choose
