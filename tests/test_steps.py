@@ -15,7 +15,7 @@ from photometrus import steps
 from photometrus.cli import main
 from photometrus.config import Config, load
 from photometrus.errors import MissingInput, TooFewFrames, UsageError
-from photometrus.flats import read_flat
+from photometrus.flats import make_master, read_flat
 from photometrus.instrument import BORDER_PIXELS, PIXEL_SCALE_ARCSEC
 from photometrus.io import fitsfile, headfile, ldac, rampfile
 from photometrus.products import Products
@@ -174,6 +174,21 @@ def test_genflat_costs_only_the_chip_that_lacks_flats(bench, tmp_path, capsys):
     assert main(["process", "genflat", "-dir", str(folder), *words]) == 3
     assert "no FLAT ramps of band J" in capsys.readouterr().err
     assert main(["process", "genflat", "-dir", str(folder), *words[:-1], "4"]) == 1
+
+
+def test_an_odd_first_flat_is_left_out_and_not_the_others(bench, tmp_path, caplog):
+    ramps = sorted((bench.products.root.parent / "flats" / f"C{CHIP}").glob("*.ramp.fits"))
+    odd = tmp_path / f"00000001C{CHIP}.ramp.fits"
+    pixels, header = fits.getdata(ramps[0], header=True)
+    fits.writeto(odd, pixels[: SIZE // 2], header)
+    make_master([odd, *ramps], tmp_path / "mflat.fits", bench.config.flat)
+    made, header = fitsfile.read_image(tmp_path / "mflat.fits")
+    stored, _ = fitsfile.read_image(bench.flats / f"mflat.J.20240606.C{CHIP}.fits")
+    np.testing.assert_array_equal(made, stored)
+    assert header["NCOMBINE"] == FLATS
+    assert [header[f"FRAM{k + 1:04d}"] for k in range(FLATS)] == [path.name for path in ramps]
+    said = f"{odd.name} left out: {SIZE} x {SIZE // 2} pixels, most have {SIZE} x {SIZE}"
+    assert said in caplog.text
 
 
 def test_autoflat_of_a_band_without_flats(bench, tmp_path):
