@@ -1,42 +1,18 @@
 """One run at a time in a folder: who holds it, who is gone, who waits."""
 
+import fcntl
 import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
+from holding import HOLD, holder
 from photometrus.cli import main
 from photometrus.errors import Held
-from photometrus.io.lock import NAME, alone, locked
-
-HOLD = """
-import sys
-from pathlib import Path
-from photometrus.io.lock import locked
-with locked(Path(sys.argv[1]), "photometrus pipeline -target a"):
-    print("ready", flush=True)
-    sys.stdin.readline()
-"""
-
-
-@contextmanager
-def holder(folder: Path) -> Iterator[subprocess.Popen]:
-    """Another process that works in a folder until it gets a line, or is killed."""
-    command = [sys.executable, "-c", HOLD, str(folder)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline() == "ready\n"
-        try:
-            yield process
-        finally:
-            process.kill()
+from photometrus.io.lock import NAME, alone, lock_of, locked
 
 
 def test_a_lock_is_gone_with_its_run(tmp_path):
@@ -88,6 +64,29 @@ def test_a_lock_of_another_machine_is_believed(tmp_path):
     path.write_text("{")  # cut off by a power cut: nobody holds it
     with locked(tmp_path):
         assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+def test_a_lock_is_seen_by_who_does_not_want_it(tmp_path):
+    assert lock_of(tmp_path) is None
+    with holder(tmp_path) as process:
+        seen = lock_of(tmp_path)
+        assert (seen.state, seen.holder.pid) == ("held", process.pid)
+        process.kill()
+        process.wait()
+        assert lock_of(tmp_path).state == "left"
+    one = {"user": "eve", "host": "elsewhere", "pid": 1, "since": "2024", "command": "x"}
+    (tmp_path / NAME).write_text(json.dumps(one))
+    assert lock_of(tmp_path).state == "unknown"
+
+
+def test_who_looks_at_a_lock_keeps_nobody_from_it(tmp_path, monkeypatch):
+    path = tmp_path / NAME
+    path.touch()
+    with path.open() as looked_at:
+        fcntl.flock(looked_at, fcntl.LOCK_SH)  # as `lock_of` does, for a moment
+        monkeypatch.setattr("time.sleep", lambda _: fcntl.flock(looked_at, fcntl.LOCK_UN))
+        with locked(tmp_path):
+            assert lock_of(tmp_path).holder.pid == os.getpid()
 
 
 def test_who_waits_gets_it(tmp_path):
