@@ -1,3 +1,4 @@
+import logging
 import os
 import re
 import shlex
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from photometrus import __version__
+from photometrus.arrivals import Request
 from photometrus.cli import main, manual, parser
 from photometrus.cli.commands import COMMANDS, SAMPLE, simulate
 from photometrus.cli.commands.pipeline import show_observation
@@ -20,8 +22,11 @@ from photometrus.cli.reading import angle, chips
 from photometrus.cli.show import PLAIN_WIDTH, Screen
 from photometrus.cli.words import clean, retold
 from photometrus.config import Config, dump, load
-from photometrus.errors import UsageError
+from photometrus.errors import StorageError, UsageError
+from photometrus.frame import LISTED
 from photometrus.observation import Observation
+from photometrus.pipeline import reduce_observation
+from photometrus.products import JOURNAL
 from photometrus.simulate.config import SimulateConfig
 from photometrus.simulate.night import simulate_night
 from photometrus.track import ChipResult, Verdict
@@ -472,6 +477,34 @@ def test_progress_without_a_terminal_is_lines(capsys):
     assert re.fullmatch(r"\d\d:\d\d:\d\dZ C1 sky 3/3, 0.0 s\n", capsys.readouterr().err)
 
 
+def test_what_the_result_lists_is_told_once(capsys):
+    log = logging.getLogger("photometrus.chip.run")
+    screen = Screen()
+    with screen.listening():
+        with screen.progress():
+            log.warning("C1: the sky changes", extra=LISTED)
+            log.warning("a worker is lost")
+        screen.notes(["C1: the sky changes", "C1: the sky changes"])
+    assert capsys.readouterr().err == "warning: a worker is lost\nnote: C1: the sky changes\n"
+    # Without a result nobody lists it.
+    with screen.listening(), pytest.raises(StorageError), screen.progress():
+        log.warning("C1: the sky changes", extra=LISTED)
+        raise StorageError("no space left")
+    assert capsys.readouterr().err == "warning: C1: the sky changes\n"
+    with screen.listening(), screen.progress(listed=False):
+        log.warning("C1: the sky changes", extra=LISTED)
+    assert capsys.readouterr().err == "warning: C1: the sky changes\n"
+
+
+def test_a_note_of_several_chips_is_one_line(tmp_path):
+    chips = [
+        ChipResult(1, notes=["few stars", "no catalogue", "few stars"]),
+        ChipResult(3, notes=["no catalogue"]),
+    ]
+    told = Observation(chips, tmp_path / "run.json", notes=["no FLATs", "C1: few stars"]).told
+    assert told == ["no FLATs", "C1: few stars", "C1 C3: no catalogue"]
+
+
 def test_a_password_is_not_retold():
     text = retold(["getdata", "-archive", "sftp://me:se%20cret@host:22/x", "-target", "a b"])
     assert text == "photometrus getdata -archive 'sftp://me:***@host:22/x' -target 'a b'"
@@ -643,6 +676,28 @@ def test_getdata_lists_what_is_missing(capsys, night, tmp_path):
     assert not (parent / "failed_downloads_list.txt").exists()
     assert main([*words, "-overwrite"]) == 0
     assert all(path.stat().st_mtime_ns > time for path, time in before.items())
+
+
+@pytest.mark.parametrize("command", ["pipeline", "getdata", "night"])
+@pytest.mark.parametrize("wrong", [("-target", "feild1111"), ("-date", "20240608")])
+def test_what_is_not_there_leaves_nothing(night, tmp_path, command, wrong):
+    given = dict([("-target", "field1111"), ("-date", "20240606"), ("-band", "J"), wrong])
+    words = [command, *(word for option in given.items() for word in option)]
+    words += ["-archive", str(night), "-parent"]
+    code = 2 if wrong[0] == "-target" else 1
+    assert main([*words, str(tmp_path / "field" / "J")]) == code
+    assert list(tmp_path.iterdir()) == []
+    # A folder that was there stays, and holds what was told.
+    (tmp_path / "mine").mkdir()
+    assert main([*words, str(tmp_path / "mine")]) == code
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == [JOURNAL]
+
+
+def test_in_a_script_a_wrong_target_leaves_nothing(night, tmp_path):
+    request = Request("feild1111", date(2024, 6, 6), "J", (1,), tmp_path / "field" / "J")
+    with pytest.raises(UsageError, match="did you mean 'field1111'"):
+        reduce_observation(request, load(None, {"input": {"archive": str(night)}}))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_archive_is_a_usage_error(capsys, monkeypatch):

@@ -18,10 +18,12 @@ from photometrus.io.lock import NAME, alone, lock_of, locked
 def test_a_lock_is_gone_with_its_run(tmp_path):
     with locked(tmp_path / "p"):
         assert (tmp_path / "p" / NAME).is_file()
-    assert list((tmp_path / "p").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []  # it made the folder, and nothing came into it
+    with locked(tmp_path / "p"):
+        (tmp_path / "p" / "run.json").touch()
     with pytest.raises(KeyboardInterrupt), locked(tmp_path / "p"):
         raise KeyboardInterrupt
-    assert list((tmp_path / "p").iterdir()) == []
+    assert [path.name for path in (tmp_path / "p").iterdir()] == ["run.json"]
 
 
 def test_the_second_run_is_told_who_holds_the_folder(tmp_path, capsys):

@@ -12,8 +12,13 @@ if TYPE_CHECKING:
     from photometrus.steps import StepResult
 
 
-def run_step(order: "Order", call: "Callable[..., StepResult]", where: Path) -> int:
-    """Run a step with a progress bar, tell what it made and lost; the exit code."""
+def run_step(
+    order: "Order", call: "Callable[..., StepResult]", where: Path, *, fate: str = "not used"
+) -> int:
+    """Run a step with a progress bar, tell what it made and lost; the exit code.
+
+    fate : what happened to what is lost
+    """
     with order.screen.progress() as progress:
         result = call(progress=progress)
     screen = order.screen
@@ -29,10 +34,9 @@ def run_step(order: "Order", call: "Callable[..., StepResult]", where: Path) -> 
             for name, numbers in sorted(result.numbers.items())
         ]
         screen.table(str(where), columns, rows)
-    lost = [(name, "not used", reason) for name, reason in result.lost]
+    lost = [(name, fate, reason) for name, reason in result.lost]
     screen.losses([*lost, *((name, "left out", reason) for name, reason in result.left_out)])
-    for note in result.notes:
-        screen.warn(f"note: {note}")
+    screen.notes(result.notes)
     screen.line(_made(result, where))
     if not result.made:
         return FAILED

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from photometrus.errors import FrameError, PhotometrusError, UsageError
-from photometrus.frame import Progress
+from photometrus.frame import LISTED, Progress
 from photometrus.io.archive import CHUNK_BYTES, N_TRIES, Archive, Place, fallbacks
 from photometrus.io.arriving import Arriving
 from photometrus.io.fz import fault, unpack
@@ -177,7 +177,7 @@ class _Job:
         else:
             outcome = self._fetch_from_any(ramp, path)
         if outcome.state == "missing":
-            log.warning("%s: not downloaded: %s", ramp, outcome.reason)
+            log.warning("%s: not downloaded: %s", ramp, outcome.reason, extra=LISTED)
         self._tell(DownloadEvent(ramp, outcome.state, reason=outcome.reason))
         return outcome
 

@@ -22,7 +22,7 @@ from typing import Literal
 
 from photometrus.errors import Held, StorageError
 from photometrus.frame import NOTICE
-from photometrus.io.whole import make_folder, storing
+from photometrus.io.whole import make_folder, missing_folders, remove_empty, storing
 
 log = logging.getLogger(__name__)
 
@@ -86,13 +86,14 @@ def lock_of(folder: Path) -> Lock | None:
 
 @contextlib.contextmanager
 def locked(folder: Path, command: str = "", *, wait: bool = False) -> Iterator[None]:
-    """Nobody else works in the folder meanwhile; it is made.
+    """Nobody else works in the folder meanwhile; it is made, and gone again when it stays empty.
 
     command : what others are told
     wait : for whoever works in it, instead of Held
     Raises Held (another run works in it, or one on another machine did not end as it should) and
     StorageError.
     """
+    made = missing_folders(folder)
     make_folder(folder)
     path = folder / NAME
     handle = _take(path, command, wait=wait)
@@ -103,6 +104,7 @@ def locked(folder: Path, command: str = "", *, wait: bool = False) -> Iterator[N
             with contextlib.suppress(OSError):
                 path.unlink()
         os.close(handle)
+        remove_empty(made)
 
 
 def _take(path: Path, command: str, *, wait: bool) -> int:

@@ -35,9 +35,8 @@ def getdata(order: "Order") -> int:
     where = (Products(parent, band), target, night, order.chips)
     overwrite = order.get("overwrite", False)
     order.keep_journal(parent)
-    return run_step(
-        order, partial(steps.get_data, *where, order.config(), overwrite=overwrite), parent
-    )
+    call = partial(steps.get_data, *where, order.config(), overwrite=overwrite)
+    return run_step(order, call, parent, fate="not downloaded")
 
 
 GETDATA = Command(

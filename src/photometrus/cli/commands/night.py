@@ -86,14 +86,16 @@ def show_night(screen: "Screen", report: "NightReport", seconds: float) -> None:
         for row in report.table
     ]
     screen.table(f"night of {report.table.meta['night']}", columns, rows)
-    losses = []
+    losses, notes = [], []
     for one in report.outcomes:
         name = f"{one.target} {one.band}"
         if one.observation is None:
             losses.append((name, "failed", one.error))
         else:
             losses += [(f"{name} {what}", how, why) for what, how, why in one.observation.losses]
+            notes += [f"{name}: {note}" for note in one.observation.told]
     screen.losses(losses, "Not in the stacks")
+    screen.notes(notes)
     screen.line(f"{seconds:.0f} s; the table: {report.path}")
 
 

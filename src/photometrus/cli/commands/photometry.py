@@ -226,8 +226,7 @@ def show(screen: "Screen", results: "list[Photometry]", *, query: bool = False) 
     for one in results:
         if one.refused:
             screen.warn(f"{one.info.name}: not calibrated: {one.refused}")
-        for note in one.notes:
-            screen.warn(f"note: {one.info.name}: {note}")
+        screen.notes(f"{one.info.name}: {note}" for note in one.notes)
         for sighting in one.sightings:
             screen.line(f"{one.info.name}: {sighting.target.name}: {sighting.sentence}")
         if len(one.sightings) == 1 and one.sightings[0].verdict != "not covered":

@@ -87,11 +87,7 @@ def show_observation(
 
     screen.table(f"{parent}", CHIP_COLUMNS, [chip.row(parent) for chip in observation.chips])
     screen.losses(observation.losses, "Not in the stacks")
-    for note in observation.notes:
-        screen.warn(f"note: {note}")
-    for result in observation.chips:
-        for note in result.notes:
-            screen.warn(f"note: C{result.chip}: {note}")
+    screen.notes(observation.told)
     for result in observation.chips:
         for path in result.extras:
             if not path.name.startswith("weight."):
