@@ -86,9 +86,13 @@ def run(night: Path, work: Path, n_ramps: int, keep: str, *more: str) -> dict:
         *("-band", "J", "-catalog", str(night / "refcat_2mass.fits"), "-keep", keep),
         *("-flat_dir", str(night / "flats"), *more),
     ]
+    # As users have it: Python keeps the byte code of what it has imported once.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     start = time.monotonic()
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=errors, env=environment
+        )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - start
         if os.waitstatus_to_exitcode(status) not in (0, 3):

@@ -17,7 +17,7 @@ from numba import njit
 from helpers import Array, machine, time_best
 from photometrus.kernels.combine import clipped_average, clipped_median
 from photometrus.kernels.detect import smooth
-from photometrus.kernels.detrend import calibrate
+from photometrus.kernels.detrend import calibrate, swap_bytes
 from photometrus.kernels.mesh import add_mesh_rows, cell_modes
 from photometrus.kernels.resample import lanczos_rows, lanczos_table
 from photometrus.kernels.weighted import clipped_mean, middles
@@ -76,12 +76,16 @@ def kernels(size: int, n: int) -> Iterator[Kernel]:
     flat, known = np.ones_like(frame), np.zeros(frame.shape, np.uint8)
     out, bad = np.empty_like(frame), np.empty(frame.shape, np.uint8)
     raw = frame.view(np.uint32).byteswap()
+    pixels = np.empty_like(raw)
     area = frame.size
 
     def decode() -> None:
-        pixels = raw.byteswap().view(np.float32)
+        pixels[:] = raw
+        swap_bytes(pixels.ravel())
         limit = np.float32(60000)
-        calibrate(pixels, flat, known, limit, np.uint8(4), np.uint8(1), out, bad)
+        calibrate(
+            pixels.view(np.float32), 0, flat, known, limit, np.uint8(4), np.uint8(1), out, bad
+        )
 
     yield timed("a ramp decoded and calibrated", decode, area, area * (4 + 4 + 1 + 4 + 1))
     median, count = np.empty((rows, size), np.float32), np.empty((rows, size), np.uint16)
@@ -129,7 +133,7 @@ def stacking(frame: Array, stack: Array, flags: Array) -> Iterator[Kernel]:
     def resample() -> None:
         lanczos_rows(
             frame[near], flags[near], variance[near], first - 8, map_x, map_y, STEP, first, table,
-            np.float32(0.25), value, given, marks,
+            np.float32(0.25), np.float32(1), np.float32(1), value, given, marks,
         )  # fmt: skip
 
     yield timed("frame resampled, Lanczos-3", resample, rows * size, rows * size * (9 + 9))

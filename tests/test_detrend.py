@@ -38,8 +38,12 @@ class Raw:
     def shape(self):
         return self.data.shape
 
-    def rows(self, y0, y1):
-        return self.data[y0:y1]
+    def strips(self, y0, y1, height):
+        room = np.empty((height, self.shape[1]), np.float32)
+        for y in range(y0, y1, height):
+            strip = room[: min(height, y1 - y)]
+            strip[:] = self.data[y : y + len(strip)]
+            yield strip
 
 
 def response(rs, shape=SHAPE):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from photometrus.kernels.combine import clipped_average, clipped_median, shrink, undo_share, vote
+from photometrus.kernels.combine import clipped_average, clipped_median, shrink, undo_share
 from photometrus.kernels.weighted import clipped_mean, given_weight, middles, weighted_median
 from synth import read_only, untouched
 
@@ -379,14 +379,3 @@ def test_a_vote_is_given_back_where_there_was_one():
     with untouched(share, bad, hide):
         undo_share(data, share, bad, hide)
     np.testing.assert_array_equal(data, [[3, 2, 2, 2]])
-
-
-def test_a_vote_is_the_share_of_the_level_where_there_is_one():
-    rs = np.random.RandomState(0)
-    data = rs.normal(500, 5, (7, 300)).astype(np.float32)
-    bad, hide = (rs.uniform(size=(2, 7, 300)) < 0.2).astype(np.uint8) * np.uint8(4)
-    out = np.empty_like(data)
-    with untouched(data, bad, hide):
-        vote(data, bad, hide, np.float32(480), out)
-    want = np.where((bad | hide) == 0, data / np.float32(480), np.nan)
-    np.testing.assert_array_equal(out, want)

@@ -2,17 +2,18 @@
 
 import numpy as np
 
-from photometrus.kernels.detrend import calibrate
+from photometrus.kernels.detrend import calibrate, swap_bytes
 from synth import read_only, untouched
 
 UNSOLVED, DEAD, HOT = np.uint8(4), np.uint8(1), np.uint8(2)
 
 
 def calibrated(raw, flat, flagged):
-    out = np.full(raw.shape, 77, np.float32)
-    bad = np.full(raw.shape, 77, np.uint8)
+    out = np.full(flat.shape, 77, np.float32)
+    bad = np.full(flat.shape, 77, np.uint8)
+    border = (raw.shape[1] - flat.shape[1]) // 2
     with untouched(raw, flat, flagged):
-        calibrate(raw, flat, flagged, np.float32(60000), UNSOLVED, DEAD, out, bad)
+        calibrate(raw, border, flat, flagged, np.float32(60000), UNSOLVED, DEAD, out, bad)
     return out, bad
 
 
@@ -50,3 +51,17 @@ def test_a_known_dead_pixel_is_zero_and_a_hot_one_keeps_its_value():
     out, bad = calibrated(np.full((1, 3), 8, np.float32), np.ones((1, 3), np.float32), flagged)
     np.testing.assert_array_equal(bad, flagged)
     np.testing.assert_array_equal(out, [[0, 8, 8]])
+
+
+def test_the_border_is_left_out():
+    raw = np.arange(2 * 9, dtype=np.float32).reshape(2, 9)
+    out, bad = calibrated(raw, np.ones((2, 3), np.float32), np.zeros((2, 3), np.uint8))
+    np.testing.assert_array_equal(out, raw[:, 3:6])
+    assert not bad.any()
+
+
+def test_bytes_are_swapped_as_numpy_does():
+    bits = np.random.RandomState(1).randint(0, 2**32, 1001, np.uint32)
+    swapped = bits.copy()
+    swap_bytes(swapped)
+    np.testing.assert_array_equal(swapped, bits.byteswap())

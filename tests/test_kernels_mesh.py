@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from scipy.interpolate import CubicHermiteSpline
 
-from photometrus.kernels.mesh import add_mesh_rows, cell_modes, mesh_nodes, row_sums
+from photometrus.kernels.mesh import (
+    add_mesh_rows,
+    cell_modes,
+    mesh_nodes,
+    residual,
+    row_sums,
+    subtract_sky,
+    vote,
+)
 from synth import read_only, untouched
 
 
@@ -127,7 +135,7 @@ def test_rows_of_the_interpolation_fit_together():
 def test_a_mesh_of_one_cell_is_a_constant():
     out = np.zeros((20, 20), np.float32)
     add_mesh_rows(out, np.full((1, 1), 3, np.float32), 128, 0, 1.0)
-    assert (out == 3).all()
+    np.testing.assert_allclose(out, 3, rtol=2e-7)  # the weights are float32
 
 
 # ---------------------------------------------------------------- cells of the detector
@@ -191,3 +199,46 @@ def test_the_mesh_at_its_nodes_is_the_mesh_that_is_added(skip):
     add_mesh_rows(image, mesh, cell, 0, 1.0, skip)
     for i in range(5):
         np.testing.assert_allclose(out[:, i], image[:, i * cell + 7 - skip], atol=4 * 2**-24)
+
+
+def background_of(shape, rs):
+    """A frame's own: mesh, columns, rows; and all of it on the image's pixels."""
+    mesh = rs.normal(0, 3, (5, 7)).astype(np.float32)
+    columns = rs.normal(0, 1, shape[1]).astype(np.float32)
+    rows = rs.normal(0, 1, shape[0]).astype(np.float32)
+    own = np.zeros(shape, np.float32)
+    add_mesh_rows(own, mesh, 16, 20, 1.0, 4)
+    return mesh, columns, rows, own + columns + rows[:, None]
+
+
+def test_sky_and_what_is_the_frames_own_are_taken_out_together():
+    rs = np.random.RandomState(3)
+    data, sky = rs.normal(500, 9, (2, 30, 90)).astype(np.float32)
+    mesh, columns, rows, own = background_of(data.shape, rs)
+    want = data - np.float32(1.5) * sky - own
+    with untouched(sky, mesh, columns, rows):
+        subtract_sky(data, sky, np.float32(1.5), mesh, 16, columns, rows, 20, 4)
+    np.testing.assert_allclose(data, want, atol=2e-4)  # a few roundings of numbers near 1000
+
+
+def test_a_vote_is_the_share_of_the_level_where_there_is_one():
+    rs = np.random.RandomState(0)
+    data = rs.normal(500, 5, (7, 90)).astype(np.float32)
+    bad, hide = (rs.uniform(size=(2, 7, 90)) < 0.2).astype(np.uint8) * np.uint8(4)
+    mesh, columns, rows, own = background_of(data.shape, rs)
+    out = np.empty_like(data)
+    with untouched(data, bad, hide, mesh, columns, rows):
+        vote(data, bad, hide, np.float32(480), mesh, 16, columns, rows, 20, 4, out)
+    want = np.where((bad | hide) == 0, (data - own) / np.float32(480), np.nan)
+    np.testing.assert_allclose(out, want, rtol=1e-6)
+
+
+def test_the_residual_and_what_hides_it():
+    rs = np.random.RandomState(5)
+    data, sky = rs.normal(500, 9, (2, 9, 50)).astype(np.float32)
+    bad, hide = rs.randint(0, 3, (2, 9, 50)).astype(np.uint8)
+    out, hidden = np.empty_like(data), np.empty_like(bad)
+    with untouched(data, bad, hide, sky):
+        residual(data, bad, hide, sky, np.float32(0.9), out, hidden)
+    np.testing.assert_allclose(out, data - np.float32(0.9) * sky, atol=1e-4)
+    np.testing.assert_array_equal(hidden, bad | hide)

@@ -44,7 +44,9 @@ def maps(shape, step, matrix, shift):
     )
 
 
-def resample(data, map_x, map_y, shape, step, *, bad=None, weight=None, max_bad=0.25):
+def resample(
+    data, map_x, map_y, shape, step, *, bad=None, weight=None, max_bad=0.25, factor=1, factor_w=1
+):  # fmt: skip
     data = np.ascontiguousarray(data, np.float32)
     bad = np.zeros(data.shape, np.uint8) if bad is None else bad
     weight = np.ones(data.shape, np.float32) if weight is None else weight
@@ -53,8 +55,8 @@ def resample(data, map_x, map_y, shape, step, *, bad=None, weight=None, max_bad=
     inputs = data, bad, weight, map_x, map_y
     with untouched(*inputs):
         lanczos_rows(
-            data, bad, weight, 0, map_x, map_y, step, 0, TABLE, np.float32(max_bad), out, out_w,
-            flags,
+            data, bad, weight, 0, map_x, map_y, step, 0, TABLE, np.float32(max_bad),
+            np.float32(factor), np.float32(factor_w), out, out_w, flags,
         )  # fmt: skip
     return out, out_w, flags
 
@@ -165,11 +167,24 @@ def test_rows_and_blocks_do_not_matter():
         first, last = y0, min(70, y1 + 14)
         part = (read_only(a[first:last]) for a in (data, bad, weight))
         lanczos_rows(
-            *part, first, map_x, map_y, 16, y0, TABLE, np.float32(0.25), out, out_w, flags
+            *part, first, map_x, map_y, 16, y0, TABLE, np.float32(0.25), np.float32(1),
+            np.float32(1), out, out_w, flags,
         )  # fmt: skip
         np.testing.assert_array_equal(out, whole[y0:y1])
         np.testing.assert_array_equal(out_w, whole_w[y0:y1])
         np.testing.assert_array_equal(flags, whole_flags[y0:y1])
+
+
+def test_values_and_weights_are_scaled():
+    rs = np.random.RandomState(2)
+    data, weight = rs.uniform(1, 2, (2, 60, 50))
+    inputs = data, *maps((40, 30), 8, ((1, 0), (0, 1)), (7.3, 8.6)), (40, 30), 8
+    weight = weight.astype(np.float32)
+    plain, plain_w, _ = resample(*inputs, weight=weight)
+    out, out_w, _ = resample(*inputs, weight=weight, factor=1.5, factor_w=0.25)
+    assert (plain_w > 0).any()
+    np.testing.assert_array_equal(out, np.float32(1.5) * plain)
+    np.testing.assert_array_equal(out_w, np.float32(0.25) * plain_w)
 
 
 def test_the_map_is_bilinear_between_its_nodes():

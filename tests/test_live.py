@@ -460,7 +460,10 @@ def test_stopped_while_a_server_is_silent(tmp_path):
 
 def test_stopped_in_a_background_without_a_terminal(tmp_path):
     command = [sys.executable, "-m", "photometrus", "simulate", "-out", str(tmp_path / "n")]
+    # Who runs these tests under nohup has children that are deaf to it.
+    inherited = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    signal.signal(signal.SIGHUP, inherited)
     assert process.stderr is not None
     assert process.stderr.readline().startswith("sky: ")  # it is at work
     process.send_signal(signal.SIGHUP)

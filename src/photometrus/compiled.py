@@ -7,7 +7,7 @@ what is in it, and there is no index. A disk that is full or may not be written 
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -31,6 +31,12 @@ def njit(**options: Any) -> Callable[[Callable], Any]:
     return compiled
 
 
+def is_kept(kernel: Any) -> bool:
+    """Whether an earlier process has left machine code of this kernel, of this source, on disk."""
+    cached = getattr(kernel, "_cache", None)
+    return cached is None or any(cached._cache_file.current())
+
+
 class _Cache(FunctionCache):
     """Numba's, with other files."""
 
@@ -47,13 +53,18 @@ class _Cache(FunctionCache):
 class _Files(IndexDataCacheFile):
     """A file for each signature, source and version."""
 
+    def current(self) -> Iterator[Path]:
+        """Those of this source, of any signature."""
+        return self._files(self._source_stamp)
+
+    def _files(self, stamp: str) -> Iterator[Path]:
+        stem = Path(self._index_name).stem
+        return Path(self._cache_path).glob(f"{stem}.{stamp}.*.nbc")
+
     def save(self, key: Any, data: Any) -> None:
         """Write it whole or not at all; what is of other source goes."""
-        folder = Path(self._cache_path)
-        begin = f"{Path(self._index_name).stem}."
-        for path in folder.glob(f"{begin}*.nbc"):
-            if not path.name.startswith(f"{begin}{self._source_stamp}."):
-                path.unlink(missing_ok=True)
+        for path in set(self._files("*")) - set(self.current()):
+            path.unlink(missing_ok=True)
         self._save_data(self._name(key), data)
 
     def load(self, key: Any) -> Any:

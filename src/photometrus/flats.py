@@ -108,7 +108,7 @@ def read_flat(path: Path, shape: tuple[int, int], config: FlatConfig = FlatConfi
             f"{path}: {response.shape[1]} x {response.shape[0]} pixels, the frames have "
             f"{shape[1]} x {shape[0]}; give a flat of the whole chip"
         )
-    if not np.nanmedian(response) > 0:
+    if not np.nanmedian(response[::16]) > 0:  # some of the rows tell
         raise MissingInput(f"{path}: its median is not positive; not a flat")
     response = response[: shape[0], : shape[1]]
     marked = fitsfile.read_flags(path)

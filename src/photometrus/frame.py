@@ -110,6 +110,14 @@ class ArrayPixels:
         return self.data[y0:y1].copy(), self.bad[y0:y1].copy()
 
 
+class BorrowedPixels(ArrayPixels):
+    """Pixels in memory for somebody who only looks at them."""
+
+    def rows(self, y0: int, y1: int) -> tuple[Image, Flags]:
+        """Rows y0 to y1 and their flags themselves: not to be written to."""
+        return self.data[y0:y1], self.bad[y0:y1]
+
+
 @dataclass(frozen=True)
 class FrameInfo:
     """What the header says, in our words and units."""

@@ -15,6 +15,7 @@ from typing import Any
 from photometrus import distortion_store, origin
 from photometrus.chip import reduce_chip
 from photometrus.cluster import Cluster, connected
+from photometrus.compiled import is_kept
 from photometrus.config import Config, RunConfig
 from photometrus.errors import ServiceError
 from photometrus.flats import Flats
@@ -72,7 +73,7 @@ class Job:
         if not self.ramps:
             progress(f"C{self.chip} failed", 1, 1)
             return ChipResult(self.chip, error="no ramps")
-        if not _kernels_are_there():
+        if not is_kept(lanczos_rows):
             log.log(NOTICE, "compiling the numerical kernels, once on this machine: about a minute")
         # From here on its products are not those of the record, until that is written anew.
         write_text(self.products.in_making(self.chip), _signature())
@@ -166,12 +167,6 @@ class Job:
             page=home(result.page),
             extras=[root / path.relative_to(root.absolute()) for path in result.extras],
         )
-
-
-def _kernels_are_there() -> bool:
-    """Whether an earlier run left its compiled kernels where this one finds them."""
-    folder = lanczos_rows.stats.cache_path if hasattr(lanczos_rows, "stats") else None
-    return folder is None or any(Path(folder).glob("resample.lanczos_rows-*.nbi"))
 
 
 def _absolute(text: str) -> str:

@@ -261,7 +261,8 @@ def _reduce_parts(
         # Not above: a page for a browser needs libraries that a reduction does not.
         from photometrus.htmlreport.page import try_report
 
-        try_report(products.root)
+        looks = {chip: one.look for chip, one in chips.items() if one.look is not None}
+        try_report(products.root, looks)
     else:
         products.html_report.unlink(missing_ok=True)  # it would tell of an earlier run
     return observation

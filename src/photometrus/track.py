@@ -66,6 +66,9 @@ class ChipResult:
     """What was made on request beside the stack: sub-stacks and their weights, maps."""
     field_fit: FieldFit | None = None
     """What this chip's stars say of what all chips share; None without a catalogue."""
+    look: Any = None
+    """Its preview for the page of the observation, of `htmlreport.pictures`, and where that is on
+    the sky; None: to be made of what is on disk."""
     made_from: Origin = field(default_factory=Origin)
     """Files, settings, versions."""
     made: dict[Path, int] = field(default_factory=dict)
@@ -175,8 +178,10 @@ class Track:
 
     def subtract_sky(self, data: Image, bad: Flags, y0: int) -> None:
         """Take the sky out of its calibrated rows y0..., in place (`data` is the caller's own)."""
-        self.background.subtract(data, self.sky.image, y0)
-        self.sky.give_back(data, bad, self.mask, y0)
+        for top in range(0, data.shape[0], STRIP_ROWS):
+            strip = slice(top, top + STRIP_ROWS)
+            self.background.subtract(data[strip], self.sky.image, y0 + top)
+            self.sky.give_back(data[strip], bad[strip], self.mask, y0 + top)
 
     def layer(self) -> Layer:
         """The frame as a layer of a stack: sky subtracted while it is read; inverse variance.
@@ -184,13 +189,11 @@ class Track:
         Sky photons set the variance: dividing by the response f multiplies it by 1/f.
         """
         response = self.pixels.flat.response
-        inverse = np.float32(1.0 / self.noise**2)
 
         def rows(y0: int, y1: int) -> tuple[Image, Any, Image]:
-            data, bad = self.without_sky(y0, y1)
-            return data, bad, response[y0:y1] * inverse
+            return *self.without_sky(y0, y1), response[y0:y1]
 
-        return Layer(rows, self.pixels.shape, self.frame.wcs, self.flux_factor)
+        return Layer(rows, self.pixels.shape, self.frame.wcs, self.flux_factor, 1.0 / self.noise**2)
 
     @property
     def pixels(self) -> CalibratedPixels:
@@ -218,6 +221,8 @@ def judged(frame: Frame, *, used: bool, reason: str) -> Verdict:
     )
 
 
+STRIP_ROWS = 64
+"""Rows from which the sky is taken out at once: they stay in the cache."""
 FLAG_ROWS = 600
 """Rows of all frames together in which flags are counted, about."""
 

@@ -23,7 +23,7 @@ SIP_ORDER = 5
 
 def unit_vectors(ra_deg: Array, dec_deg: Array) -> Array:
     """Cartesian unit vectors, float64 (..., 3), of positions in degrees."""
-    ra, dec = np.radians(ra_deg), np.radians(dec_deg)
+    ra, dec = np.radians(np.asarray(ra_deg)), np.radians(np.asarray(dec_deg))
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 
 
@@ -114,8 +114,12 @@ def template_distortion(chip: int, x: Array, y: Array) -> tuple[Array, Array]:
     row = CHIPS[chip]
     u, v = np.asarray(x) + 1 - CHIP_CRPIX, np.asarray(y) + 1 - CHIP_CRPIX
     n = CHIP_SIP_ORDER
-    a = sum(row.sip_a[i] * u**i * v ** (n - i) for i in range(n + 1))
-    b = sum(row.sip_b[i] * u**i * v ** (n - i) for i in range(n + 1))
+    # All terms are of one order: Horner's scheme in u, with a power of v more at each step.
+    power: Array = np.ones_like(v)
+    a, b = row.sip_a[n] * power, row.sip_b[n] * power
+    for i in range(n - 1, -1, -1):
+        power = power * v
+        a, b = a * u + row.sip_a[i] * power, b * u + row.sip_b[i] * power
     return a, b
 
 
@@ -187,7 +191,8 @@ def fit_tan_sip(
     half = 2048.0
     u, v = (np.asarray(x) + 1 - crpix) / half, (np.asarray(y) + 1 - crpix) / half
     powers = _powers(SIP_ORDER)
-    design = np.stack([u**i * v**j for i, j in powers], axis=1)
+    of_u, of_v = (np.vander(one, SIP_ORDER + 1, increasing=True) for one in (u, v))
+    design = np.stack([of_u[:, i] * of_v[:, j] for i, j in powers], axis=1)
     for _ in range(3):
         xi, eta = to_plane(ra_deg, dec_deg, crval)
         p = np.linalg.lstsq(design, np.stack([xi, eta], axis=1) / 3600.0, rcond=None)[0]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.table import Table
@@ -58,6 +59,15 @@ def write_stack(
         notes=run.notes,
         field_fit=run.field_fit,
     )
+
+
+def preview(run: Run, result: Coadd) -> Any:
+    """The stack's preview for the page of the observation, while it is in memory; None for none."""
+    if not run.config.run.pages:
+        return None
+    from photometrus.htmlreport import pictures
+
+    return pictures.preview(result.data, result.wcs)
 
 
 def write_extras(run: Run, whole: Coadd, tracks: list[Track]) -> list[Path]:

@@ -101,11 +101,13 @@ def reduce(run: Run) -> ChipResult:
         "rejected_fraction": result.rejected_fraction,
     }
     # The page is drawn while the stack is compressed.
-    done, page = run.each(
+    done, page, look = run.each(
         lambda make: make(),
         [
             lambda: files.write_stack(run, result, run.used(tracks), numbers),
             lambda: files.draw_page(run, result, tracks, hidden, numbers),
+            lambda: files.preview(run, result),
         ],
     )
-    return replace(done, page=page, extras=files.write_extras(run, result, tracks))
+    extras = files.write_extras(run, result, tracks)
+    return replace(done, page=page, look=look, extras=extras)

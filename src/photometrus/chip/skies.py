@@ -9,7 +9,7 @@ import numpy as np
 from photometrus.chip.files import write_sky
 from photometrus.chip.run import Run
 from photometrus.errors import MissingInput
-from photometrus.frame import ArrayPixels, Flags, Image, Pixels
+from photometrus.frame import BorrowedPixels, Flags, Image, Pixels
 from photometrus.io import fitsfile
 from photometrus.io.spool import Spooled
 from photometrus.stages import detrend, sky
@@ -22,8 +22,8 @@ def first_sky(run: Run, tracks: list[Track]) -> list[Track]:
     hide = [sky.no_mask(tracks[0].pixels.shape)] * len(tracks)
     raw = make_sky(run, tracks, hide, step="first sky").image
     flat = tracks[0].pixels.flat
-    flat = replace(flat, bad=flat.bad | sky.hot_pixels(raw, run.config.sky))
-    first = sky.Sky(sky.fill_sky(raw, run.config.sky))
+    flat = replace(flat, bad=flat.bad | sky.hot_pixels(raw, run.config.sky, run.each))
+    first = sky.Sky(sky.fill_sky(raw, run.config.sky, run.each))
     out = []
     for track in tracks:
         pixels = detrend.CalibratedPixels(track.pixels.raw, flat)
@@ -86,7 +86,7 @@ def fitted(run: Run, track: Track, pixels: Pixels | None = None) -> Track:
 def without_sky(run: Run, track: Track) -> tuple[Track, Image, Flags]:
     """The track with its background fitted; its pixels without sky, and their flags; read once."""
     data, bad = track.pixels.rows(0, track.pixels.shape[0])
-    track = fitted(run, track, ArrayPixels(data, bad))
+    track = fitted(run, track, BorrowedPixels(data, bad))
     track.subtract_sky(data, bad, 0)
     return track, data, bad
 
@@ -131,7 +131,11 @@ def with_sky(run: Run, makers: list[Track], served: list[Track], *, running: boo
     running : it is one of several; they wait on disk
     """
     votes = make_sky(run, makers, [track.mask for track in makers], step="sky", average=True)
-    final = sky.settle(votes) if votes.noise > 0 else sky.Sky(sky.fill_sky(votes.image))
+    final = (
+        sky.settle(votes, run.config.sky, run.each)
+        if votes.noise > 0
+        else sky.Sky(sky.fill_sky(votes.image, run.config.sky, run.each))
+    )
     ramps = [track.frame.info.ramp for track in makers] if running else run.ramps
     write_sky(run, np.asarray(final.image), makers, ramps)
     if running:

@@ -4,17 +4,19 @@ import json
 import math
 import shlex
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 from photometrus.errors import MissingInput, PhotometrusError, UsageError
-from photometrus.htmlreport.pictures import Picture, Preview, figure, preview
+from photometrus.htmlreport.pictures import Look, Picture, Preview, figure, preview
 from photometrus.htmlreport.provenance import changed_settings
 from photometrus.htmlreport.tables import Photometry, marks, photometry
-from photometrus.io.fitsfile import header_wcs, read_image
+from photometrus.io.fitsfile import header_wcs, read_image, read_image_header
 from photometrus.passwords import without_password
 from photometrus.products import Products
 
@@ -198,13 +200,17 @@ class Observation:
         return {k: (WORDS[cell], *cell) for k, cell in cells.items()}
 
 
-def observation(root: Path) -> Observation:
+def observation(root: Path, looks: Mapping[int, Look] = MappingProxyType({})) -> Observation:
     """The observation in a folder, with its pictures.
 
+    looks : previews of chips that are in memory
     Raises MissingInput (no run.json in it) and UsageError (a run.json that is none).
     """
     found = outline(root)
-    shown = [one if one.waiting else _chip(root, one.number, one.record) for one in found.chips]
+    shown = [
+        one if one.waiting else _chip(root, one.number, one.record, looks.get(one.number))
+        for one in found.chips
+    ]
     name = next((chip.target for chip in shown if chip.target), "") or found.name
     path, config = Products(root, "").config, ""
     if path.is_file():
@@ -259,18 +265,18 @@ def name_of(record: dict[str, Any], root: Path) -> str:
     return here.parent.name if here.name == record.get("band") else here.name
 
 
-def _chip(root: Path, number: int, record: dict[str, Any]) -> Chip:
+def _chip(root: Path, number: int, record: dict[str, Any], look: Look | None) -> Chip:
     """The chip with its pictures; a stack that is not there any more has none."""
     chip = Chip(number, record)
     page, coadd = _inside(root, record.get("page")), _inside(root, record.get("coadd"))
     if coadd is None:
         return chip
     try:
-        data, header = read_image(coadd)
+        header = read_image_header(coadd)
+        shown, sky = look or preview(read_image(coadd)[0], header_wcs(header))
     except PhotometrusError:
         return chip
     files = [("stack", coadd), ("weight", _inside(root, record.get("weight"))), ("page", page)]
-    shown, sky = preview(data, header_wcs(header))
     measured = photometry(coadd)
     return Chip(
         number,

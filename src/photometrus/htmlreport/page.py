@@ -4,8 +4,10 @@ import base64
 import hashlib
 import logging
 import math
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, TemplateError
@@ -14,6 +16,7 @@ from markupsafe import Markup
 from photometrus import __version__
 from photometrus.errors import PhotometrusError
 from photometrus.htmlreport.observation import observation
+from photometrus.htmlreport.pictures import Look
 from photometrus.io.whole import whole
 from photometrus.products import Products
 
@@ -23,15 +26,16 @@ UNFIT = (OSError, ValueError, TypeError, KeyError, AttributeError, TemplateError
 """What damaged products do to those who read them: the observation must not be lost by it."""
 
 
-def write_report(root: Path) -> Path:
+def write_report(root: Path, looks: Mapping[int, Look] = MappingProxyType({})) -> Path:
     """``report.html`` in the folder of an observation; its path.
 
+    looks : chips' previews that are in memory; the others are made of what is on disk
     Raises MissingInput (nothing was reduced there), UsageError (a record that is none) and
     PhotometrusError (the disk).
     """
     path = Products(root, "").html_report
     try:
-        text = page(root)
+        text = page(root, looks)
     except UNFIT as error:
         raise PhotometrusError(
             f"{path}: cannot be made of what is there ({type(error).__name__}: {error}); reduce the"
@@ -42,15 +46,15 @@ def write_report(root: Path) -> Path:
     return path
 
 
-def try_report(root: Path) -> None:
+def try_report(root: Path, looks: Mapping[int, Look] = MappingProxyType({})) -> None:
     """The same at the end of a recipe: what hinders it is logged and costs nothing else."""
     try:
-        write_report(root)
+        write_report(root, looks)
     except PhotometrusError as error:
         log.warning("no report.html: %s", error)
 
 
-def page(root: Path) -> str:
+def page(root: Path, looks: Mapping[int, Look] = MappingProxyType({})) -> str:
     """The page's text. All that comes from headers, logs and files is escaped."""
     environment = Environment(
         loader=PackageLoader("photometrus.htmlreport", "assets"),
@@ -61,7 +65,7 @@ def page(root: Path) -> str:
     environment.filters |= {"number": number, "order": order, "utc": utc}
     style, script = _asset("page.css"), _asset("page.js")
     text = environment.get_template("page.html.j2").render(
-        shown=observation(root),
+        shown=observation(root, looks),
         version=__version__,
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file

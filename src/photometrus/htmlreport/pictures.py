@@ -120,7 +120,10 @@ class Sky:
         return (x + 0.5) / self.side_pix, self.height - (y + 0.5) / self.side_pix
 
 
-def preview(data: Image, wcs: WCS) -> tuple[Preview, Sky]:
+Look = tuple[Preview, Sky]
+
+
+def preview(data: Image, wcs: WCS) -> Look:
     """The preview of a stack, white stars on black, and where it is.
 
     data : float32 (ny, nx), exactly 0 or NaN where no frame saw the sky

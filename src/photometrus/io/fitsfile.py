@@ -3,6 +3,8 @@
 import math
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -34,15 +36,29 @@ GZIP = "GZIP_COMPRESSED_DATA"
 
 def read_image(path: Path) -> tuple[Image, fits.Header]:
     """The first image of a FITS file as native float32, and its header; MissingInput without it."""
+    with _images(path) as images:
+        for hdu in images:
+            data = np.ascontiguousarray(hdu.data, dtype=np.float32)
+            if data.ndim == 2:  # more than its header says is no image
+                return data, readable(hdu.header)
+    raise MissingInput(f"{path}: no two-dimensional image in it; give another file")
+
+
+def read_image_header(path: Path) -> fits.Header:
+    """The header of the first image of a FITS file; MissingInput without it."""
+    with _images(path) as images:
+        for hdu in images:
+            return readable(hdu.header)
+    raise MissingInput(f"{path}: no two-dimensional image in it; give another file")
+
+
+@contextmanager
+def _images(path: Path) -> Iterator[Iterator[Any]]:
+    """The HDUs that are two-dimensional images, compressed or not; MissingInput without a file."""
     if not path.exists():
         raise MissingInput(f"{path}: not there; check the name")
     with reading(path, "FITS", MissingInput), open_fits(path) as hdus:
-        for hdu in hdus:
-            if hdu.is_image and hdu.header.get("NAXIS") == 2:
-                data = np.ascontiguousarray(hdu.data, dtype=np.float32)
-                if data.ndim == 2:  # more than its header says is no image
-                    return data, readable(hdu.header)
-    raise MissingInput(f"{path}: no two-dimensional image in it; give another file")
+        yield (hdu for hdu in hdus if hdu.is_image and hdu.header.get("NAXIS") == 2)
 
 
 def read_header(path: Path) -> fits.Header:

@@ -5,6 +5,7 @@ Whatever a file may be, it is a ramp or a FrameError that says why it is none.
 
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from photometrus.instrument import DETECTOR_PIXELS, FRAME_TIME_S, band_of
 from photometrus.io.damage import UNREADABLE, one_line, readable, reading
 from photometrus.io.fitsfile import STRUCTURE
 from photometrus.io.fz import beginning, open_fits
+from photometrus.kernels.detrend import swap_bytes
 from photometrus.products import parse_ramp
 
 MIN_PIXELS = 64
@@ -47,20 +49,37 @@ class RawRows:
 
     def rows(self, y0: int, y1: int) -> Image:
         """float32 (y1 - y0, nx); FrameError when the file can no longer be read."""
+        return next(self.strips(y0, y1, y1 - y0))
+
+    def strips(self, y0: int, y1: int, height: int) -> Iterator[Image]:
+        """The rows in strips of some rows, each of which is overwritten by the next.
+
+        So they stay in the processor's cache. float32 (height or, the last, fewer, nx); FrameError
+        as above.
+        """
         try:
-            return self._plain(y0, y1) if self.offset is not None else self._decoded(y0, y1)
+            if self.offset is not None:
+                yield from self._plain(y0, y1, height)
+            else:
+                rows = self._decoded(y0, y1)
+                yield from (rows[y : y + height] for y in range(0, y1 - y0, height))
         except UNREADABLE as error:
             raise FrameError(
                 f"{self.path.name}: rows {y0} to {y1} cannot be read ({one_line(error)})"
             ) from error
 
-    def _plain(self, y0: int, y1: int) -> Image:
+    def _plain(self, y0: int, y1: int, height: int) -> Iterator[Image]:
         nx = self.shape[1]
-        first = (self.offset or 0) + 4 * y0 * nx
-        bits = np.fromfile(self.path, np.uint32, (y1 - y0) * nx, offset=first).reshape(y1 - y0, nx)
-        if sys.byteorder == "little":
-            bits.byteswap(inplace=True)  # no second array: new memory is what costs
-        return bits.view(np.float32)
+        bits = np.empty(min(height, y1 - y0) * nx, np.uint32)
+        with self.path.open("rb") as file:
+            file.seek((self.offset or 0) + 4 * y0 * nx)
+            for y in range(y0, y1, height):
+                some = bits[: min(height, y1 - y) * nx]
+                if file.readinto(some.data) != some.nbytes:
+                    raise OSError("the file ends before them")
+                if sys.byteorder == "little":
+                    swap_bytes(some)
+                yield some.view(np.float32).reshape(-1, nx)
 
     def _decoded(self, y0: int, y1: int) -> Image:
         with warnings.catch_warnings():

@@ -3,14 +3,18 @@
 import numpy as np
 
 from photometrus.compiled import njit
-from photometrus.kernels.sorting import CHUNK, mean_of_two, middle_of, sort_columns
+from photometrus.kernels.sorting import CHUNK, exchanges, mean_of_two, middle_of, sort_columns
+
+WORTH_IT = 8
+"""From so many pixels of a chunk on it is quicker to do the whole chunk at once."""
 
 
 @njit(nogil=True, cache=True)
-def _sorted_chunk(stack, y, x0, rows, count):
+def _sorted_chunk(stack, y, x0, rows, count, pairs):
     """A chunk of pixels with their values sorted, those that are missing (NaN) at the end, as inf.
 
     rows : float32 (n, CHUNK), set; count : int32 (CHUNK,), set: how many values each has
+    pairs : of `exchanges`
     returns the number of pixels
     """
     n, _, nx = stack.shape
@@ -23,7 +27,7 @@ def _sorted_chunk(stack, y, x0, rows, count):
             known = source[x] == source[x]
             row[x] = source[x] if known else np.float32(np.inf)
             count[x] += known
-    sort_columns(rows, n)
+    sort_columns(rows, pairs)
     return width
 
 
@@ -88,20 +92,6 @@ def _clip(rows, x, m, sigma, max_rounds, values):
     return lo, hi
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def vote(data, bad, hide, scale, out):
-    """What a frame says of the sky: its pixels in units of its level, NaN where it says nothing.
-
-    data : float32 (rows, nx), ADU; bad, hide : uint8 (rows, nx), not 0 where it has no vote
-    scale : float32, the level, ADU; out : float32 (rows, nx), set
-    """
-    rows, nx = data.shape
-    for y in range(rows):
-        for x in range(nx):
-            share = data[y, x] / scale
-            out[y, x] = share if (bad[y, x] | hide[y, x]) == 0 else np.float32(np.nan)
-
-
 @njit(nogil=True, cache=True)
 def clipped_median(stack, sigma, max_rounds, out, count):
     """Median of each pixel after rejecting outliers; NaN marks a missing value.
@@ -114,21 +104,29 @@ def clipped_median(stack, sigma, max_rounds, out, count):
     n, ny, nx = stack.shape
     rows = np.zeros((n, CHUNK), np.float32)
     values = np.empty(n, np.float32)
+    # One by one: rows of one array would not be known to be contiguous.
     known = np.empty(CHUNK, np.int32)
+    used = np.empty(CHUNK, np.int32)
     keep = np.empty(CHUNK, np.bool_)
     middle = np.empty(CHUNK, np.float32)
+    result = np.empty(CHUNK, np.float32)
+    others = np.empty(CHUNK, np.int32)
+    pairs = exchanges(n)
     for y in range(ny):
         for x0 in range(0, nx, CHUNK):
-            width = _sorted_chunk(stack, y, x0, rows, known)
-            _clip_chunk(rows, n, sigma, keep, middle)
-            for x in range(width):
-                if keep[x] and known[x] == n:
-                    out[y, x0 + x] = middle[x]
-                    count[y, x0 + x] = n
-                    continue
+            width = _sorted_chunk(stack, y, x0, rows, known, pairs)
+            used[:] = -1
+            for m in range(n, 2, -1):
+                if _pixels_with(known, width, m) > WORTH_IT:
+                    _clip_chunk(rows, m, sigma, keep, middle)
+                    _take(keep, known, m, used)
+                    _take_values(used, m, middle, result)
+            for k in range(_not_yet(used, width, others)):
+                x = others[k]
                 lo, hi = _clip(rows, x, known[x], sigma, max_rounds, values)
-                out[y, x0 + x] = middle_of(values, lo, hi) if hi > lo else np.float32(np.nan)
-                count[y, x0 + x] = hi - lo
+                result[x] = middle_of(values, lo, hi) if hi > lo else np.float32(np.nan)
+                used[x] = hi - lo
+            _write(result, used, out[y, x0 : x0 + width], count[y, x0 : x0 + width])
 
 
 @njit(nogil=True, cache=True)
@@ -142,40 +140,90 @@ def clipped_average(stack, sigma, max_rounds, out, count, scatter):
     rows = np.zeros((n, CHUNK), np.float32)
     values = np.empty(n, np.float32)
     known = np.empty(CHUNK, np.int32)
+    used = np.empty(CHUNK, np.int32)
     keep = np.empty(CHUNK, np.bool_)
-    # One by one: rows of one array would not be known to be contiguous.
     middle = np.empty(CHUNK, np.float32)
     mean = np.empty(CHUNK, np.float32)
     square = np.empty(CHUNK, np.float32)
+    result = np.empty(CHUNK, np.float32)
+    squares = np.empty(CHUNK, np.float32)
+    others = np.empty(CHUNK, np.int32)
+    pairs = exchanges(n)
     for y in range(ny):
         for x0 in range(0, nx, CHUNK):
-            width = _sorted_chunk(stack, y, x0, rows, known)
-            _clip_chunk(rows, n, sigma, keep, middle)
-            _mean_and_square(rows, n, mean, square)
-            for x in range(width):
-                if keep[x] and known[x] == n:
-                    out[y, x0 + x] = mean[x]
-                    count[y, x0 + x] = n
-                    if n > 2:
-                        scatter[0] += square[x] / (n - 1)
-                        scatter[1] += 1
-                    continue
+            width = _sorted_chunk(stack, y, x0, rows, known, pairs)
+            used[:] = -1
+            for m in range(n, 2, -1):
+                if _pixels_with(known, width, m) > WORTH_IT:
+                    _clip_chunk(rows, m, sigma, keep, middle)
+                    _mean_and_square(rows, m, mean, square)
+                    _take(keep, known, m, used)
+                    _take_values(used, m, mean, result)
+                    _take_values(used, m, square, squares)
+            for k in range(_not_yet(used, width, others)):
+                x = others[k]
                 lo, hi = _clip(rows, x, known[x], sigma, max_rounds, values)
-                count[y, x0 + x] = hi - lo
-                if hi == lo:
-                    out[y, x0 + x] = np.nan
-                    continue
-                total = np.float32(0)
-                for i in range(lo, hi):
-                    total += values[i]
-                average = total / np.float32(hi - lo)
-                out[y, x0 + x] = average
-                if hi - lo > 2:
-                    squares = 0.0
-                    for i in range(lo, hi):
-                        squares += (values[i] - average) ** 2
-                    scatter[0] += squares / (hi - lo - 1)
+                used[x], result[x], squares[x] = _mean_of(values, lo, hi)
+            for x in range(width):
+                if used[x] > 2:
+                    scatter[0] += squares[x] / (used[x] - 1)
                     scatter[1] += 1
+            _write(result, used, out[y, x0 : x0 + width], count[y, x0 : x0 + width])
+
+
+@njit(nogil=True, cache=True)
+def _pixels_with(known, width, m):
+    """How many of a chunk's first `width` pixels have m values."""
+    pixels = np.int32(0)
+    for x in range(width):
+        pixels += np.int32(known[x] == m)
+    return pixels
+
+
+@njit(nogil=True, cache=True)
+def _take(keep, known, m, used):
+    """Of pixels with m values, those are settled of which all are to be kept: sets `used` to m."""
+    for x in range(CHUNK):
+        used[x] = m if keep[x] & (known[x] == m) else used[x]
+
+
+@njit(nogil=True, cache=True)
+def _take_values(used, m, values, result):
+    """Copy the values of the pixels that used m of theirs."""
+    for x in range(CHUNK):
+        result[x] = values[x] if used[x] == m else result[x]
+
+
+@njit(nogil=True, cache=True)
+def _not_yet(used, width, others):
+    """Which of a chunk's pixels are not settled: sets `others`, returns how many."""
+    n = 0
+    for x in range(width):
+        others[n] = x
+        n += used[x] < 0
+    return n
+
+
+@njit(nogil=True, cache=True)
+def _write(result, used, out, count):
+    """A chunk's results to where they belong."""
+    for x in range(out.size):
+        out[x] = result[x]
+    for x in range(out.size):
+        count[x] = used[x]
+
+
+@njit(nogil=True, cache=True)
+def _mean_of(values, lo, hi):
+    """Of values[lo:hi]: how many they are, their mean (NaN for none), and the sum of squares."""
+    total = np.float32(0)
+    for i in range(lo, hi):
+        total += values[i]
+    mean = total / np.float32(hi - lo) if hi > lo else np.float32(np.nan)
+    squares = np.float32(0)
+    for i in range(lo, hi):
+        squares += (values[i] - mean) ** 2
+    return hi - lo, mean, squares
 
 
 @njit(nogil=True, cache=True)

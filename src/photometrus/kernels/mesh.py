@@ -220,6 +220,30 @@ def _wide_row(mesh, j, cell, skip, line):
 
 
 @njit(nogil=True, cache=True)
+def _mesh_line(mesh, cell, y, skip, wide, above, line):
+    """The mesh at one row of an image, at all its columns: sets `line`; returns the node above.
+
+    wide : float32 (4, nx), the four rows of the mesh around node `above` at all columns; they are
+        worked out anew for the first row (`above` = -2) and where another node is above
+    """
+    t = (y + skip + 0.5) / cell - 0.5
+    j = int(np.floor(t))
+    if j != above:
+        for k in range(4):
+            _wide_row(mesh, j - 1 + k, cell, skip, wide[k])
+    # Between nodes, row by row, a cubic of the weights.
+    u = t - j
+    w0 = np.float32(0.5 * u * (u * (2.0 - u) - 1.0))
+    w1 = np.float32(1.0 + u * u * (1.5 * u - 2.5))
+    w2 = np.float32(0.5 * u * (1.0 + u * (4.0 - 3.0 * u)))
+    w3 = np.float32(0.5 * u * u * (u - 1.0))
+    a, b, c, d = wide[0], wide[1], wide[2], wide[3]
+    for x in range(line.size):
+        line[x] = w0 * a[x] + w1 * b[x] + w2 * c[x] + w3 * d[x]
+    return j
+
+
+@njit(nogil=True, cache=True)
 def add_mesh_rows(out, mesh, cell, y0, factor, skip=0):
     """Add `factor` times the mesh, interpolated (Catmull-Rom), to rows y0... of an image.
 
@@ -227,40 +251,71 @@ def add_mesh_rows(out, mesh, cell, y0, factor, skip=0):
     skip : as in `cell_modes`
     """
     rows, nx = out.shape
-    # Four rows of the mesh at all columns; between them, row by row, a cubic of the weights.
-    wide = np.empty((4, nx), np.float64)
-    above = 1 << 30
+    wide = np.empty((4, nx), np.float32)
+    own = np.empty(nx, np.float32)
+    above = -2
     for r in range(rows):
-        t = (y0 + r + skip + 0.5) / cell - 0.5
-        j = int(np.floor(t))
-        if j != above:
-            for k in range(4):
-                _wide_row(mesh, j - 1 + k, cell, skip, wide[k])
-            above = j
-        u = t - j
-        w0 = factor * 0.5 * u * (u * (2.0 - u) - 1.0)
-        w1 = factor * (1.0 + u * u * (1.5 * u - 2.5))
-        w2 = factor * 0.5 * u * (1.0 + u * (4.0 - 3.0 * u))
-        w3 = factor * 0.5 * u * u * (u - 1.0)
-        a, b, c, d, line = wide[0], wide[1], wide[2], wide[3], out[r]
+        above = _mesh_line(mesh, cell, y0 + r, skip, wide, above, own)
+        line = out[r]
         for x in range(nx):
-            line[x] += np.float32(w0 * a[x] + w1 * b[x] + w2 * c[x] + w3 * d[x])
+            line[x] += np.float32(factor) * own[x]
 
 
 @njit(nogil=True, cache=True)
-def subtract_sky(data, sky, scale, columns, rows):
-    """Take `scale` times a sky, and what columns and rows have of their own, out of a strip.
+def subtract_sky(data, sky, scale, mesh, cell, columns, rows, y0, skip):
+    """Take `scale` times a sky, and what a frame has of its own, out of its rows y0...
 
-    data : float32 (n, nx), changed; sky : float32 (n, nx); columns : float32 (nx,)
-    rows : float32 (n,)
+    data : float32 (n, nx), changed; sky : float32 (n, nx)
+    mesh, cell, skip : as in `add_mesh_rows`; columns : float32 (nx,); rows : float32 (n,)
     """
     n, nx = data.shape
-    for y in range(n):
-        own = rows[y]
-        line = data[y]
-        above = sky[y]
+    wide = np.empty((4, nx), np.float32)
+    own = np.empty(nx, np.float32)
+    above = -2
+    for r in range(n):
+        above = _mesh_line(mesh, cell, y0 + r, skip, wide, above, own)
+        line, common, offset = data[r], sky[r], rows[r]
         for x in range(nx):
-            line[x] -= scale * above[x] + (columns[x] + own)
+            own[x] += columns[x] + offset
+        for x in range(nx):
+            line[x] -= scale * common[x] + own[x]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def vote(data, bad, hide, scale, mesh, cell, columns, rows, y0, skip, out):
+    """What a frame's rows y0... say of the sky, less what is the frame's own.
+
+    data : float32 (n, nx), ADU; bad, hide : uint8 (n, nx), not 0 where it has no vote
+    scale : float32, the frame's level, ADU; mesh to skip : as in `subtract_sky`
+    out : float32 (n, nx), set: in units of the level, NaN where it says nothing
+    """
+    n, nx = data.shape
+    wide = np.empty((4, nx), np.float32)
+    own = np.empty(nx, np.float32)
+    above = -2
+    for r in range(n):
+        above = _mesh_line(mesh, cell, y0 + r, skip, wide, above, own)
+        line, dead, hidden, said, offset = data[r], bad[r], hide[r], out[r], rows[r]
+        for x in range(nx):
+            own[x] = (line[x] - (own[x] + columns[x] + offset)) / scale
+        for x in range(nx):
+            said[x] = own[x] if (dead[x] | hidden[x]) == 0 else np.float32(np.nan)
+
+
+@njit(nogil=True, cache=True)
+def residual(data, bad, hide, sky, scale, out, hidden):
+    """What a frame is beside `scale` times a sky, and where it is not to be looked at.
+
+    data, sky : float32 (n, nx); bad, hide : uint8 (n, nx), not 0 = not used
+    out : float32 (n, nx), hidden : uint8 (n, nx), set
+    """
+    for r in range(data.shape[0]):
+        line, common, rest = data[r], sky[r], out[r]
+        dead, star, either = bad[r], hide[r], hidden[r]
+        for x in range(line.size):
+            rest[x] = line[x] - scale * common[x]
+        for x in range(line.size):
+            either[x] = dead[x] | star[x]
 
 
 @njit(nogil=True, cache=True)

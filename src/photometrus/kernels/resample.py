@@ -74,18 +74,20 @@ SHORT = 10
 
 @njit(nogil=True, cache=True)
 def lanczos_rows(
-    data, bad, weight, y_first, map_x, map_y, step, row0, table, max_bad, out, out_w, flags
-):
+    data, bad, weight, y_first, map_x, map_y, step, row0, table, max_bad, factor, factor_w,
+    out, out_w, flags,
+):  # fmt: skip
     """Resample a frame into rows of the output grid.
 
     data : float32 (h, nx_in), rows y_first... of the frame, finite everywhere
     bad : uint8 (h, nx_in), not 0 where `data` is only a filling
-    weight : float32 (h, nx_in), inverse variance
+    weight : float32 (h, nx_in), proportional to the inverse variance
     map_x, map_y : float64 (gy, gx), input pixel of the output grid's nodes, `step` pixels apart
         (0-based centres); bilinear in between
     row0 : first row of the output block
     table : float32, from `lanczos_table`
     max_bad : a value is dropped when taps whose weights sum to more than this are bad
+    factor, factor_w : float32, by which values and weights are multiplied
     out, out_w : float32 (rows, nx_out); weight 0 where there is no value
     flags : uint8 (rows, nx_out); those of the nearest pixel are added
 
@@ -118,7 +120,7 @@ def lanczos_rows(
             _turn_line(marks)
         _row(
             data, bad, weight, first_x, first_y, y_first, phase_x, phase_y, table,
-            taps_x, taps_y, value, share, max_bad, line, line_w, marks,
+            taps_x, taps_y, value, share, max_bad, factor, factor_w, line, line_w, marks,
         )  # fmt: skip
         if mirrored:
             _turn_line(line)
@@ -172,7 +174,7 @@ def _phases(line_x, line_y, step, first_x, first_y, phase_x, phase_y):
 @njit(nogil=True, cache=True)
 def _row(
     data, bad, weight, first_x, first_y, y_first, phase_x, phase_y, table,
-    taps_x, taps_y, value, share, max_bad, out, out_w, flags,
+    taps_x, taps_y, value, share, max_bad, factor, factor_w, out, out_w, flags,
 ):  # fmt: skip
     """One row, run by run; `taps_x` to `share` are room to work in."""
     h, nx_in = data.shape
@@ -201,7 +203,8 @@ def _row(
             )
         _nearest(weight, phase_x, phase_y, low, high, shift, iy, out_w)
         for x in range(np.uint64(low), np.uint64(high)):
-            out[x] = value[x]
+            out[x] = value[x] * factor
+            out_w[x] *= factor_w
         if some:
             _near_flags(bad, phase_x, phase_y, low, high, shift, iy, flags)
             for x in range(np.uint64(low), np.uint64(high)):

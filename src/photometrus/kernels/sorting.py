@@ -31,12 +31,14 @@ def middle_of(values, lo, hi):
 
 
 @njit(nogil=True, cache=True)
-def sort_columns(rows, n):
-    """Sort each column of rows[:n] in place: float32 (at least n, CHUNK), without NaN.
+def exchanges(n):
+    """Which of n values to compare, in order, so that all are sorted: int64 (k, 2), low and high.
 
     Batcher's merge exchange (Knuth 5.2.2 M): what is exchanged does not depend on the values, so
-    that many columns are sorted at once.
+    that many columns can be sorted at once.
     """
+    out = np.empty((n * n, 2), np.int64)
+    k = 0
     top = 1
     while top < n:
         top *= 2
@@ -46,18 +48,26 @@ def sort_columns(rows, n):
         while True:
             for i in range(n - d):
                 if i & p == r:
-                    a, b = rows[i], rows[i + d]
-                    for x in range(CHUNK):
-                        low = a[x] if a[x] < b[x] else b[x]
-                        high = b[x] if a[x] < b[x] else a[x]
-                        a[x] = low
-                        b[x] = high
+                    out[k] = i, i + d
+                    k += 1
             if q == p:
                 break
             d = q - p
             q //= 2
             r = p
         p //= 2
+    return out[:k]
+
+
+@njit(nogil=True, cache=True)
+def sort_columns(rows, pairs):
+    """Sort each column in place: float32 (n, CHUNK), without NaN; pairs : of `exchanges`."""
+    for k in range(pairs.shape[0]):
+        a, b = rows[pairs[k, 0]], rows[pairs[k, 1]]
+        for x in range(CHUNK):
+            u, v = a[x], b[x]
+            a[x] = u if u < v else v
+            b[x] = v if u < v else u
 
 
 @njit(nogil=True, cache=True, inline="always")

@@ -3,7 +3,14 @@
 import numpy as np
 
 from photometrus.compiled import njit
-from photometrus.kernels.sorting import CHUNK, mean_of_two, middle_of, sort, sort_columns
+from photometrus.kernels.sorting import (
+    CHUNK,
+    exchanges,
+    mean_of_two,
+    middle_of,
+    sort,
+    sort_columns,
+)
 
 
 @njit(nogil=True, cache=True)
@@ -29,6 +36,7 @@ def middles(stack, weight, out):
     n, ny, nx = stack.shape
     rows = np.zeros((n, CHUNK), np.float32)
     known = np.empty(CHUNK, np.int32)
+    pairs = exchanges(n)
     for y in range(ny):
         for x0 in range(0, nx, CHUNK):
             width = min(CHUNK, nx - x0)
@@ -39,7 +47,7 @@ def middles(stack, weight, out):
                 for x in range(width):
                     row[x] = value[x] if w[x] > 0 else np.float32(np.inf)
                     known[x] += w[x] > 0
-            sort_columns(rows, n)
+            sort_columns(rows, pairs)
             for x in range(width):
                 m = known[x]
                 half = m // 2

@@ -25,8 +25,9 @@ LIGHT = "#e4e8ee"
 NOTHING = "#eef0f3"
 """Where a map has no value."""
 
-DEFLATE = {"compress_type": 0}
-"""zlib's usual strategy: a fifth smaller than the one for filtered images, the usual for PNG."""
+DEFLATE = {"compress_type": 0, "compress_level": 2}
+"""zlib's usual strategy: a fifth smaller than the one for filtered images, the usual for PNG; and a
+quarter of its usual effort, for a fifth more on disk."""
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 6.5,

@@ -66,15 +66,17 @@ def _fit_correction(
 ) -> tuple[WCS, float]:
     """Robust fit of a correction, with priors, to matched stars; (wcs, rms per axis in arcsec)."""
     centre = crval(base)
-    xi, eta = to_plane(*pixel_to_sky(base, stars["x"], stars["y"]), centre)
+    # Arithmetic with a table's columns costs more than the arithmetic.
+    x, y, x_err = (np.asarray(stars[name]) for name in ("x", "y", "x_err"))
+    xi, eta = to_plane(*pixel_to_sky(base, x, y), centre)
     ref_xi, ref_eta = to_plane(reference["ra_deg"], reference["dec_deg"], centre)
     target = np.stack([ref_xi - xi, ref_eta - eta], axis=1)
     error = np.hypot(
         position_errors(reference, config.catalog_floor_arcsec),
-        np.hypot(stars["x_err"], config.centroid_floor_pix) * PIXEL_SCALE_ARCSEC,
+        np.hypot(x_err, config.centroid_floor_pix) * PIXEL_SCALE_ARCSEC,
     )
-    basis = optics.basis(stars["x"], stars["y"])
-    shared = optics.shared(base, stars["x"], stars["y"], centre)
+    basis = optics.basis(x, y)
+    shared = optics.shared(base, x, y, centre)
     design = np.concatenate([basis, shared], axis=1)
     sigma = np.asarray(config.prior_arcsec)[degrees(optics.degree)]
     belief = template_prior(sigma, base, config.prior_shared, config.prior_shear_arcsec)

@@ -15,12 +15,13 @@ from scipy import ndimage
 from photometrus.frame import Flags, Image, Pixels
 from photometrus.instrument import BORDER_PIXELS, CHANNEL_PIXELS
 from photometrus.kernels.mesh import (
-    add_mesh_rows,
     cell_medians,
     cell_modes,
     mesh_nodes,
+    residual,
     row_sums,
     subtract_sky,
+    vote,
 )
 
 Mask = Callable[[int, int], Flags]
@@ -79,14 +80,21 @@ class Background:
     def subtract(self, data: Image, sky: Rows, y0: int) -> None:
         """Take all of it out of rows y0... of a frame, in place (`data` is the caller's own)."""
         y1 = y0 + data.shape[0]
-        add_mesh_rows(data, self.mesh, self.cell, y0, -1.0, BORDER_PIXELS)
-        subtract_sky(data, sky[y0:y1], np.float32(self.scale), self.columns, self.rows[y0:y1])
+        subtract_sky(
+            data, sky[y0:y1], np.float32(self.scale),
+            self.mesh, self.cell, self.columns, self.rows[y0:y1], y0, BORDER_PIXELS,
+        )  # fmt: skip
 
-    def subtract_own(self, data: Image, y0: int) -> None:
-        """Take out what is the frame's own, and leave the sky in."""
-        add_mesh_rows(data, self.mesh, self.cell, y0, -1.0, BORDER_PIXELS)
-        data -= self.columns
-        data -= self.rows[y0 : y0 + data.shape[0], None]
+    def vote(self, data: Image, bad: Flags, hide: Flags, y0: int, out: Image) -> None:
+        """What rows y0... say of the sky, in units of its level: sets `out`, NaN for nothing.
+
+        What is the frame's own is left out. bad, hide : not 0 where it has no vote
+        """
+        vote(
+            data, bad, hide, np.float32(self.scale),
+            self.mesh, self.cell, self.columns, self.rows[y0 : y0 + data.shape[0]], y0,
+            BORDER_PIXELS, out,
+        )  # fmt: skip
 
 
 def flat_background(scale: float, shape: tuple[int, int], cell: int) -> Background:
@@ -116,11 +124,11 @@ def fit_background(
     sums = np.empty((ny, shape[1]), np.float32)
     n_row = np.empty((ny, shape[1]), np.int32)
     step = max(1, STRIP_ROWS // cell)
+    room = np.empty((step * cell, nx), np.float32), np.empty((step * cell, nx), np.uint8)
     for j in range(0, shape[0], step):
         y0, y1 = max(0, j * cell - BORDER_PIXELS), min(ny, (j + step) * cell - BORDER_PIXELS)
-        data, bad = pixels.rows(y0, y1)
-        data -= np.float32(scale) * sky[y0:y1]
-        hide = bad | mask(y0, y1)
+        data, hide = room[0][: y1 - y0], room[1][: y1 - y0]
+        residual(*pixels.rows(y0, y1), mask(y0, y1), sky[y0:y1], np.float32(scale), data, hide)
         cell_modes(data, hide, cell, y0, values, scatter, count, BORDER_PIXELS)
         row_sums(data, hide, cell, y0, values, scatter, sums, n_row, BORDER_PIXELS)
     # What follows the sky image in the residual belongs to the scale, and not to the mesh.

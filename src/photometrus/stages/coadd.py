@@ -18,7 +18,7 @@ from photometrus.wcs import from_plane, pixel_to_sky, sky_to_pixel, to_plane, un
 from photometrus.workers import Each
 
 Rows = Callable[[int, int], tuple[Image, Flags, Image]]
-"""Rows y0 to y1 of a frame: sky-subtracted data, flags, inverse variance."""
+"""Rows y0 to y1 of a frame: sky-subtracted data, flags, weights."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,16 @@ class CoaddConfig:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One frame of the stack: its rows on demand, its WCS, the factor to the common flux scale."""
+    """One frame of the stack: its rows on demand, its WCS, the factor to the common flux scale.
+
+    The inverse variance of a pixel is its weight times that of a weight of 1.
+    """
 
     rows: Rows
     shape: tuple[int, int]
     wcs: WCS
     flux_factor: float = 1.0
+    inverse_variance: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,16 +160,14 @@ def coadd(
             if last - first < 6:
                 weights[k] = 0
                 continue
-            image, bad, variance = layer.rows(first, last)
+            image, bad, weight_of = layer.rows(first, last)
             fill_bad(image, bad, 8)
+            factor = layer.flux_factor
             lanczos_rows(
-                image, bad, variance, first, map_x, map_y, step, top, table,
-                np.float32(config.max_bad), stack[k], weights[k], marks,
+                image, bad, weight_of, first, map_x, map_y, step, top, table,
+                np.float32(config.max_bad), np.float32(factor),
+                np.float32(layer.inverse_variance / factor**2), stack[k], weights[k], marks,
             )  # fmt: skip
-            factor = np.float32(layer.flux_factor)
-            if factor != 1:
-                stack[k] *= factor
-                weights[k] /= factor * factor
             if config.pixel_area == "jacobian":
                 area = _area(map_x, map_y, nodes, step, top, (end - top, nx))
                 stack[k] *= area

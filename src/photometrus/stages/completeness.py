@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from astropy.table import Table, vstack
-from scipy.optimize import minimize
 from scipy.spatial import cKDTree
 from scipy.special import log_ndtr
 
@@ -276,6 +275,9 @@ def _fit_curve(
         )
         rest = np.log(np.maximum(-np.expm1(log_share), 1e-12))
         return -float(np.sum(recovered * log_share + lost * rest))
+
+    # Imported here: it takes a tenth of a second, which every command would pay.
+    from scipy.optimize import minimize
 
     best = minimize(cost, [1.0, np.log(0.2), 3.0], method="Nelder-Mead", options={"maxiter": 2000})
     middle, width, reached = best.x[0], float(np.exp(best.x[1])), 1 / (1 + np.exp(-best.x[2]))

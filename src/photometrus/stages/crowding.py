@@ -8,7 +8,6 @@ stack know the true zero: their lower tail is noise alone, and how wide that is,
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import log_ndtr
 
 from photometrus.frame import Image
@@ -76,6 +75,9 @@ def tail_level(values: Image, sigma: float, tail: tuple[float, float]) -> float:
     bottom, top = float(low), float(high + 4 * sigma)
     if excess(bottom) * excess(top) > 0:
         return float("nan")
+    # Imported here: it takes a tenth of a second, and few fields are crowded.
+    from scipy.optimize import brentq
+
     return float(brentq(excess, bottom, top, xtol=1e-4))
 
 

@@ -1,6 +1,6 @@
 """Ramps to calibrated frames: trim, flag, divide by the flat; and the making of flats."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Protocol
@@ -16,7 +16,7 @@ from photometrus.kernels.detrend import calibrate
 from photometrus.kernels.mesh import add_mesh_rows, cell_modes
 from photometrus.stages.background import BackgroundConfig, smooth_mesh
 
-STRIP_ROWS = 32
+STRIP_ROWS = 64
 """Rows that are read and calibrated at once: they stay in the cache on the way."""
 
 
@@ -45,6 +45,10 @@ class Raw(Protocol):
 
     def rows(self, y0: int, y1: int) -> Image:
         """Rows y0 to y1 with the border columns."""
+        ...
+
+    def strips(self, y0: int, y1: int, height: int) -> Iterator[Image]:
+        """Rows y0 to y1, with the border columns, in strips that are overwritten by the next."""
         ...
 
 
@@ -88,11 +92,12 @@ class CalibratedPixels:
         nx = self.shape[1]
         out = np.empty((y1 - y0, nx), np.float32)
         bad = np.empty((y1 - y0, nx), np.uint8)
-        inside = slice(BORDER_PIXELS, BORDER_PIXELS + nx)
-        for top in range(y0, y1, STRIP_ROWS):
-            end = min(y1, top + STRIP_ROWS)
+        top = y0
+        for strip in self.raw.strips(y0 + BORDER_PIXELS, y1 + BORDER_PIXELS, STRIP_ROWS):
+            end = top + strip.shape[0]
             calibrate(
-                self.raw.rows(top + BORDER_PIXELS, end + BORDER_PIXELS)[:, inside],
+                strip,
+                BORDER_PIXELS,
                 self.flat.response[top:end],
                 self.flat.bad[top:end],
                 np.float32(UNSOLVED_LIMIT_ADU),
@@ -101,11 +106,12 @@ class CalibratedPixels:
                 out[top - y0 : end - y0],
                 bad[top - y0 : end - y0],
             )
+            top = end
         self.marks.add_to(bad, y0)
         return out, bad
 
 
-def every_nth(pixels: Pixels, every: int = 16) -> ArrayPixels:
+def every_nth(pixels: Pixels, every: int = 32) -> ArrayPixels:
     """Every n-th row, in memory: to look at a frame more than once without reading it again."""
     rows = [pixels.rows(y, y + 1) for y in range(every // 2, pixels.shape[0], every)]
     data, bad = zip(*rows, strict=True)

@@ -47,7 +47,7 @@ def _exposed(layer: Layer, exposure_s: float) -> Layer:
         data, bad, _ = layer.rows(y0, y1)
         return np.zeros_like(data), bad, np.full(data.shape, exposure_s, np.float32)
 
-    return replace(layer, rows=rows, flux_factor=1.0)
+    return replace(layer, rows=rows, flux_factor=1.0, inverse_variance=1.0)
 
 
 def depth_map(data: Image, weight: Image, pixel_scale_arcsec: float) -> tuple[Image, float]:

@@ -120,13 +120,14 @@ def shallow_stack(layers: Sequence[Layer], config: CoaddConfig, *, each: Each = 
             last = min(layer.shape[0], int(needed.max()) + 5)
             if last - first < 2 * BIN:
                 continue
-            image, bad, variance = layer.rows(first, last)
+            image, bad, weight_of = layer.rows(first, last)
             shrink_rows(image, bad, first, map_x, map_y, step, y0, BIN, stack[k], weights[k])
             np.divide(stack[k], weights[k], out=stack[k], where=weights[k] > 0)
             stack[k] *= np.float32(layer.flux_factor)
-            good = variance[:: max(1, len(variance) // 4)]
+            good = weight_of[:: max(1, len(weight_of) // 4)]
             good = good[good > 0]
-            weights[k] *= np.float32(np.median(good) / layer.flux_factor**2 if good.size else 0)
+            typical = float(np.median(good)) * layer.inverse_variance if good.size else 0.0
+            weights[k] *= np.float32(typical / layer.flux_factor**2)
         middle = np.empty((y1 - y0, nx), np.float32)
         middles(stack, weights, middle)
         clipped_mean(

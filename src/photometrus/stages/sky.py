@@ -16,7 +16,6 @@ from photometrus.kernels.combine import (
     clipped_median,
     shrink,
     undo_share,
-    vote,
 )
 from photometrus.kernels.lines import box_means, line_means
 from photometrus.kernels.mesh import add_mesh_rows, cell_modes
@@ -40,6 +39,12 @@ class SkyConfig:
     block_mb: float = 12.0  # memory for one block of rows of all frames: it stays in the cache
     smooth_pix: int = 32  # cell of the smooth sky, which fills what no frame saw
     hot_sigma: float = 8.0  # a pixel of the sky this far above its neighbours is hot
+
+
+STRIP_ROWS = 256
+"""Rows of the sky that a thread works on."""
+WIDE_BOX, NEAR_BOX = 31, 9
+"""Sides of the boxes of neighbours that a hot pixel is compared with."""
 
 
 def no_mask(shape: tuple[int, int]) -> Mask:
@@ -133,8 +138,7 @@ def _votes(
     stack = np.empty((len(frames), y1 - y0, frames[0].shape[1]), np.float32)
     for k, (frame, background, mask) in enumerate(zip(frames, backgrounds, masks, strict=True)):
         data, bad = frame.rows(y0, y1)
-        background.subtract_own(data, y0)
-        vote(data, bad, mask(y0, y1), np.float32(background.scale), stack[k])
+        background.vote(data, bad, mask(y0, y1), y0, stack[k])
     return stack
 
 
@@ -197,7 +201,7 @@ def windows(n: int, width: int) -> list[tuple[range, range]]:
     return out
 
 
-def settle(votes: Votes, config: SkyConfig = SkyConfig()) -> Sky:
+def settle(votes: Votes, config: SkyConfig = SkyConfig(), each: Each = map) -> Sky:
     """The sky to subtract: each pixel as far from what is smooth around it as it deserves.
 
     A sky of N frames brings 1 / N of their variance into each of them. Where the flat has taken
@@ -206,42 +210,59 @@ def settle(votes: Votes, config: SkyConfig = SkyConfig()) -> Sky:
     `votes` is used up: its image becomes the sky's.
     """
     image = votes.image
-    smooth = _smooth(image, config)
+    smooth = _smooth(image, config, each)
     sample = (image[3::7, 2::5] - smooth[3::7, 2::5]).ravel()
     sample = sample[np.isfinite(sample)]
     spread = 1.4826 * float(np.median(np.abs(sample - np.median(sample)))) if sample.size else 0.0
     # What whole columns and rows have in common is known far better than a pixel.
     columns, rows = np.empty(image.shape[1]), np.empty(image.shape[0])
     line_means(image, smooth, np.float32(3 * spread), columns, rows)
-    smooth += columns.astype(np.float32)
-    smooth += rows.astype(np.float32)[:, None]
     noise2 = votes.noise**2 if np.isfinite(votes.noise) else 0.0
     typical = float(np.median(noise2 / np.maximum(votes.count[3::7, 2::5], 1)))
     share = np.empty_like(image)
-    shrink(image, smooth, votes.count, noise2, max(spread**2 - typical, 0.0), share)
+    variance = max(spread**2 - typical, 0.0)
+
+    def strip(y0: int) -> None:
+        own = slice(y0, y0 + STRIP_ROWS)
+        smooth[own] += columns.astype(np.float32)
+        smooth[own] += rows.astype(np.float32)[own, None]
+        shrink(image[own], smooth[own], votes.count[own], noise2, variance, share[own])
+
+    for _ in each(strip, range(0, image.shape[0], STRIP_ROWS)):
+        pass
     return Sky(image, share)
 
 
-def hot_pixels(sky: Image, config: SkyConfig = SkyConfig()) -> Flags:
+def hot_pixels(sky: Image, config: SkyConfig = SkyConfig(), each: Each = map) -> Flags:
     """Flags of pixels whose sky is far from their neighbours': uint8 with Bad.HOT.
 
     sky : float32 (ny, nx), NaN where no frame saw it (not flagged here)
     """
-    work = np.where(np.isfinite(sky), sky, np.float32(1))
-    # Clipped twice, so that a few hot neighbours do not make a good pixel look dead.
-    around = np.empty_like(work)
-    low, high = (np.broadcast_to(np.float32(limit), work.shape) for limit in (0.5, 2.0))
-    box_means(work, low, high, 31, around)
-    low, high = around - np.float32(0.05), around + np.float32(0.05)
-    box_means(work, low, high, 9, around)
-    excess = np.subtract(work, around, out=around)
+    excess = np.empty_like(sky)
+
+    def strip(y0: int) -> None:
+        # A strip with the rows that its pixels' boxes reach.
+        top = max(0, y0 - WIDE_BOX)
+        work = sky[top : y0 + STRIP_ROWS + WIDE_BOX]
+        work = np.where(np.isfinite(work), work, np.float32(1))
+        # Clipped twice, so that a few hot neighbours do not make a good pixel look dead.
+        around = np.empty_like(work)
+        low, high = (np.broadcast_to(np.float32(limit), work.shape) for limit in (0.5, 2.0))
+        box_means(work, low, high, WIDE_BOX, around)
+        low, high = around - np.float32(0.05), around + np.float32(0.05)
+        box_means(work, low, high, NEAR_BOX, around)
+        own = slice(y0 - top, y0 - top + STRIP_ROWS)
+        np.subtract(work[own], around[own], out=excess[y0 : y0 + STRIP_ROWS])
+
+    for _ in each(strip, range(0, sky.shape[0], STRIP_ROWS)):
+        pass
     sample = excess[::7, ::5]
     limit = config.hot_sigma * 1.4826 * float(np.median(np.abs(sample - np.median(sample))))
     hot = np.abs(excess, out=excess) > max(limit, 0.02)
     return hot * np.uint8(Bad.HOT)
 
 
-def fill_sky(sky: Image, config: SkyConfig = SkyConfig()) -> Image:
+def fill_sky(sky: Image, config: SkyConfig = SkyConfig(), each: Each = map) -> Image:
     """The sky with its holes filled, so that it can be subtracted: float32, finite.
 
     A hole gets the smooth sky around it: after the flat there is no finer structure to guess.
@@ -249,19 +270,33 @@ def fill_sky(sky: Image, config: SkyConfig = SkyConfig()) -> Image:
     holes = ~np.isfinite(sky)
     if not holes.any():
         return sky.copy()
-    return np.where(holes, _smooth(sky, config), sky)
+    return np.where(holes, _smooth(sky, config, each), sky)
 
 
-def _smooth(sky: Image, config: SkyConfig) -> Image:
+def _smooth(sky: Image, config: SkyConfig, each: Each) -> Image:
     """What is smooth in a sky with holes (NaN): float32, finite."""
     cell = config.smooth_pix
     shape = tuple(-(-(n + BORDER_PIXELS) // cell) for n in sky.shape)
     values, scatter = np.empty(shape, np.float32), np.empty(shape, np.float32)
     count = np.empty(shape, np.int32)
-    holes = ~np.isfinite(sky)
-    # What is hidden is not looked at: NaN may stay in the holes.
-    cell_modes(sky, holes.view(np.uint8), cell, 0, values, scatter, count, BORDER_PIXELS)
     smooth = np.zeros_like(sky)
+    tops = range(-BORDER_PIXELS, sky.shape[0], STRIP_ROWS // cell * cell or cell)
+
+    def look(top: int) -> None:
+        y0 = max(0, top)
+        strip = sky[y0 : top + tops.step]
+        # What is hidden is not looked at: NaN may stay in the holes.
+        holes = (~np.isfinite(strip)).view(np.uint8)
+        cell_modes(strip, holes, cell, y0, values, scatter, count, BORDER_PIXELS)
+
+    for _ in each(look, tops):
+        pass
     mesh = smooth_mesh(values, count, BackgroundConfig(mesh_filter=1))
-    add_mesh_rows(smooth, mesh, cell, 0, 1.0, BORDER_PIXELS)
+
+    def fill(top: int) -> None:
+        y0 = max(0, top)
+        add_mesh_rows(smooth[y0 : top + tops.step], mesh, cell, y0, 1.0, BORDER_PIXELS)
+
+    for _ in each(fill, tops):
+        pass
     return smooth

@@ -197,14 +197,12 @@ def _with_masks(frames: list[Product], image: Image, config: Config, each: Each)
     ]
 
     def layer(frame: Product, own: WCS) -> Layer:
-        inverse = np.float32(1.0 / frame.noise**2)
-
         def rows(y0: int, y1: int) -> tuple[Image, Flags, Image]:
             data, bad = frame.frame.pixels.rows(y0, y1)
             frame.background.subtract(data, image, y0)
-            return data, bad, np.full(data.shape, inverse, np.float32)
+            return data, bad, np.ones(data.shape, np.float32)
 
-        return Layer(rows, frame.shape, own)
+        return Layer(rows, frame.shape, own, inverse_variance=1.0 / frame.noise**2)
 
     layers = [layer(frame, own) for frame, own in zip(frames, wcs, strict=True)]
     found = masks.find_stars(masks.shallow_stack(layers, config.coadd, each=each), config.masks)

@@ -113,13 +113,14 @@ def _of_one_band(frames: list[Product]) -> tuple[list[Product], Lost]:
 
 def _layer(product: Product) -> Layer:
     """The frame as a layer of a stack; what is NaN in it has no value."""
-    inverse = np.float32(1.0 / product.noise**2)
 
     def rows(y0: int, y1: int) -> tuple[Image, Flags, Image]:
         data, bad = product.frame.pixels.rows(y0, y1)
-        return data, bad, np.full(data.shape, inverse, np.float32)
+        return data, bad, np.ones(data.shape, np.float32)
 
-    return Layer(rows, product.shape, product.frame.wcs, product.flux_factor)
+    return Layer(
+        rows, product.shape, product.frame.wcs, product.flux_factor, 1.0 / product.noise**2
+    )
 
 
 def _measures(frames: Sequence[Product], stack: Coadd, part: Sequence[int]) -> Cards:
