@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from photometrus import __version__, kernels
+from photometrus.compiled import is_kept
 from photometrus.doctor.finding import Finding
 
 REINSTALL = "install photometrus anew: pip install --upgrade photometrus"
@@ -66,7 +67,7 @@ def compiled() -> Finding:
             "kernels", "warning", f"{closed[0]}: not writable; every run compiles anew, a minute",
             "give a folder in the environment variable NUMBA_CACHE_DIR",
         )  # fmt: skip
-    warm = sum(_is_kept(function) for function in functions)
+    warm = sum(is_kept(function) for function in functions)
     where = ", ".join(str(folder) for folder in sorted(folders))
     if warm == 0:
         return Finding(
@@ -84,11 +85,6 @@ def kernels_in(package: Any) -> Iterator[Any]:
             own = getattr(thing, "__module__", "") == module.__name__
             if own and hasattr(thing, "stats") and thing.stats.cache_path:
                 yield thing
-
-
-def _is_kept(function: Any) -> bool:
-    name = f"{function.__module__.split('.')[-1]}.{function.__qualname__}-*.nbi"
-    return any(Path(function.stats.cache_path).glob(name))
 
 
 def _writable(folder: Path) -> bool:
