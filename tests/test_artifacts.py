@@ -259,7 +259,7 @@ def test_no_trail_is_invented(seed):
     data[:, rs.randint(520)] += 0.3 * NOISE  # and a weak one that nobody knows of
     hide = (stars > 0.3 * NOISE).astype(np.uint8)
     frame = compared(data, hide, bad)
-    assert find_trails(frame.left, frame.stars, NOISE, CONFIG) == []
+    assert find_trails(frame.left, frame.unusable(), NOISE, CONFIG) == []
 
 
 def test_a_seam_is_no_trail():

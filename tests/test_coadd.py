@@ -9,7 +9,7 @@ from astropy.wcs import WCS
 
 from photometrus.errors import TooFewFrames
 from photometrus.frame import Bad
-from photometrus.stages.coadd import CoaddConfig, Grid, Layer, coadd, common_grid, pixel_map
+from photometrus.stages.coadd import CoaddConfig, Grid, Layer, coadd, common_grid, pixel_maps
 from photometrus.wcs import (
     from_plane,
     offset_position,
@@ -391,7 +391,7 @@ def test_the_map_is_good_to_a_thousandth_of_a_pixel(axis):
     wcs = pointing_wcs(1, axis, 48.0)
     grid = common_grid([wcs], [(4088, 4088)])
     step = CONFIG.map_step_pix
-    map_x, map_y = pixel_map(grid, wcs, step)
+    [(map_x, map_y)] = pixel_maps(grid, [wcs], step)
     ny, nx = grid.shape
     assert map_x.shape == map_y.shape
     assert (map_x.shape[0] - 1) * step >= ny - 1

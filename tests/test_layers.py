@@ -41,7 +41,7 @@ LENT = {
     ("psfwidths", "widths"): {"Widths"},
     # A stage never imports a stage; these few types, settings and helpers are the exceptions.
     ("alone", "astrometry"): {"AstrometryConfig"},
-    ("masks", "coadd"): {"CoaddConfig", "Grid", "Layer", "common_grid", "pixel_map"},
+    ("masks", "coadd"): {"CoaddConfig", "Grid", "Layer", "common_grid", "pixel_maps"},
     ("masks", "background"): {"smooth_mesh"},
     ("sky", "background"): {"Background", "BackgroundConfig", "Mask", "Rows", "smooth_mesh"},
     ("crowding", "background"): {"BackgroundConfig", "smooth_mesh"},

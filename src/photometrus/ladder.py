@@ -20,6 +20,7 @@ from photometrus.stages import alone, placement
 from photometrus.stages.placement import Placement
 from photometrus.track import Track
 from photometrus.wcs import crval, pixel_to_sky, shifted, to_plane
+from photometrus.workers import Each
 
 RIGHT_ANGLES = (90.0, 180.0, 270.0)
 SMALL_ERRORS_DEG = (0.0, -0.25, 0.25, -0.5, 0.5)
@@ -177,7 +178,11 @@ def bases(placed: Sequence[Track], shared: FieldFit | None, config: Config) -> l
 
 
 def first_solutions(
-    placed: Sequence[Track], own: Sequence[WCS], catalog: Table | None, config: Config
+    placed: Sequence[Track],
+    own: Sequence[WCS],
+    catalog: Table | None,
+    config: Config,
+    each: Each = map,
 ) -> list[WCS]:
     """One model of the chip, fitted to the frame with most stars, carried to all frames.
 
@@ -192,14 +197,16 @@ def first_solutions(
 
     # A trailed or cloudy frame may have many false stars: the best of some is the one that fits.
     tried = sorted(range(len(placed)), key=lambda k: -n_stars(placed[k]))[:MODEL_FRAMES]
-    fits = {k: fitted(k) for k in tried}
+    fits = dict(zip(tried, each(fitted, tried), strict=True))
     best = max(fits, key=lambda k: fits[k][1])
 
-    def carry(k: int) -> WCS:
-        start = placement.carried(fits[best][0], own[best], own[k])
-        return alone.refine_shift(placed[k].sources, catalog, start, chip, config.astrometry)
+    # No WCS is asked by two threads at a time.
+    starts = [placement.carried(fits[best][0], own[best], one) for one in own]
 
-    return [carry(k) for k in range(len(placed))]
+    def refine(track: Track, start: WCS) -> WCS:
+        return alone.refine_shift(track.sources, catalog, start, chip, config.astrometry)
+
+    return list(each(refine, placed, starts))
 
 
 def refined(placed: Sequence[Track], solutions: Sequence[WCS]) -> list[Track]:

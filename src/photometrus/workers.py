@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, TypeVar
@@ -37,6 +37,23 @@ def threads(n: int) -> Iterator[Each]:
 def load_meanwhile(module: str) -> None:
     """Import a module in a thread, while others read and calculate: it will be wanted later."""
     threading.Thread(target=import_module, args=(module,), name=f"import {module}").start()
+
+
+def meanwhile(function: Callable[[], Result]) -> Callable[[], Result]:
+    """Begin something in a thread; what is returned waits for its result, or raises its error.
+
+    Nobody waits for it when the work is stopped.
+    """
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - who asks for the result gets it
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True, name="meanwhile").start()
+    return future.result
 
 
 def try_each(

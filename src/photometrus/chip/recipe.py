@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from threadpoolctl import threadpool_limits
 
@@ -21,7 +22,7 @@ from photometrus.frame import LISTED, Progress, no_progress
 from photometrus.optics import FieldFit
 from photometrus.products import Products, RampId
 from photometrus.track import ChipResult
-from photometrus.workers import Each, load_meanwhile
+from photometrus.workers import Each, load_meanwhile, meanwhile
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +77,13 @@ def reduce_chip(
 def reduce(run: Run) -> ChipResult:
     """Everything, in order: the page of verbs."""
     opened = frames.open_frames(run)
+    catalog_of = meanwhile(partial(solution.reference_catalog, run, opened))
     tracks = frames.calibrate(run, opened, frames.choose_flat(run, opened))
     if run.config.run.pages:
         load_meanwhile("photometrus.plots.page")
     tracks = skies.first_sky(run, tracks)
     tracks = stars.find_stars(run, tracks)
-    tracks, catalog = solution.solve(run, tracks)
+    tracks, catalog = solution.solve(run, tracks, catalog_of())
     solution.choose_pixel_area(run, tracks, catalog)
     judgement.judge(run, tracks)
     tracks, hidden, shallow = stars.hide_stars(run, tracks)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +138,6 @@ def with_sky(run: Run, makers: list[Track], served: list[Track], *, running: boo
         else sky.Sky(sky.fill_sky(votes.image, run.config.sky, run.each))
     )
     ramps = [track.frame.info.ramp for track in makers] if running else run.ramps
-    write_sky(run, np.asarray(final.image), makers, ramps)
     if running:
         folder = run.scratch_folder("sky")
         spooled = [
@@ -151,4 +151,8 @@ def with_sky(run: Run, makers: list[Track], served: list[Track], *, running: boo
         own = final if track.name in voted else sky.Sky(final.image)
         return fitted(run, replace(track, sky=own))
 
-    return list(run.counted("background", len(served))(fit, served))
+    # The sky is written while the frames are fitted against it.
+    write = partial(write_sky, run, np.asarray(final.image), makers, ramps)
+    todo = [write, *(partial(fit, track) for track in served)]
+    _, *done = run.counted("background", len(todo))(lambda do: do(), todo)
+    return done

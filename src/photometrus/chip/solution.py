@@ -1,5 +1,6 @@
 """Where a chip's frames point, and what its stars say of its optics and its flat."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from photometrus.chip.run import Run
 from photometrus.distortion import Distortion
 from photometrus.distortion_store import DistortionStore, store_folder
 from photometrus.errors import PhotometrusError, TooFewFrames
+from photometrus.frame import Frame
 from photometrus.instrument import night_of
 from photometrus.optics import field_fit, shared_factors
 from photometrus.reference import at_epoch, match_catalog
@@ -23,10 +25,12 @@ SURE_SIGMA = 3.0
 """What the stars say against the usual must be so significant."""
 
 
-def solve(run: Run, tracks: list[Track]) -> tuple[list[Track], Table | None]:
-    """Place every frame on the sky, then solve all of them together."""
+def solve(run: Run, tracks: list[Track], catalog: Table | None) -> tuple[list[Track], Table | None]:
+    """Place every frame on the sky, then solve all of them together.
+
+    catalog : of `reference_catalog`; it is given back when frames were found among its stars
+    """
     run.progress(f"C{run.chip} astrometry", 0, 1)
-    catalog = reference_catalog(run, tracks)
     stars = ladder.catalog_of(tracks, run.config) if catalog is None else catalog
     tracks, notes = ladder.place(tracks, stars, run.config)
     if catalog is not None and all(track.placement is None for track in tracks):
@@ -57,7 +61,7 @@ def solve(run: Run, tracks: list[Track]) -> tuple[list[Track], Table | None]:
         )
         config = replace(config, astrometry=astrometry.stiff(config.astrometry))
     bases = ladder.bases(placed, run.shared, config)
-    first = ladder.first_solutions(placed, bases, stars, config)
+    first = ladder.first_solutions(placed, bases, stars, config, run.each)
     if catalog is not None:
         placed = ladder.refined(placed, first)
         bases = ladder.bases(placed, run.shared, config)
@@ -136,9 +140,9 @@ def stored(run: Run, store: DistortionStore) -> Distortion | None:
     return found.relative_to(shared_factors(run.chip, run.shared))
 
 
-def reference_catalog(run: Run, tracks: list[Track]) -> Table | None:
+def reference_catalog(run: Run, frames: Sequence[Frame]) -> Table | None:
     """The reference catalogue at the epoch of observation; None, with a note, without one."""
-    info = central([track.frame.info for track in tracks])
+    info = central([frame.info for frame in frames])
     why = "none was asked for"
     table = None
     try:

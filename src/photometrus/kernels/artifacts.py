@@ -6,6 +6,7 @@ import numpy as np
 
 from photometrus.compiled import njit
 from photometrus.kernels.resample import row_of_nodes
+from photometrus.kernels.search import STRETCH, any_above, any_set
 
 FLAT = 0.1
 """Neighbours as alike as this, relative, make a flat top: on no star do six of the eight neighbours
@@ -32,23 +33,40 @@ def saturated_cores(data, bad, unsolved, height, core):
     as anything).
     """
     ny, nx = data.shape
+    every = np.uint8(255)
     for y in range(ny):
-        for x in range(nx):
-            if bad[y, x] & unsolved != 0:
-                if _is_lit(data, bad, unsolved, height, y, x):
-                    core[y, x] = 1
-            elif core[y, x] == 0 and data[y, x] > height and _is_flat(data, y, x):
-                _mark_top(data, core, y, x)
+        for x0 in range(0, nx, STRETCH):
+            end = min(nx, x0 + STRETCH)
+            if not (any_set(bad[y, x0:end], unsolved) or any_above(data[y, x0:end], height)):
+                continue
+            for x in range(x0, end):
+                if bad[y, x] & unsolved != 0:
+                    if _is_lit(data, bad, unsolved, height, y, x):
+                        core[y, x] = 1
+                elif core[y, x] == 0 and data[y, x] > height and _is_flat(data, y, x):
+                    _mark_top(data, core, y, x)
     for y in range(ny):
-        for x in range(nx):
-            if core[y, x] == 1:
-                for b in range(max(0, y - 1), min(ny, y + 2)):
-                    for a in range(max(0, x - ACROSS_PIX), min(nx, x + ACROSS_PIX + 1)):
-                        if core[b, a] == 0 and _is_inside(core, b, a):
-                            core[b, a] = 2
+        for x0 in range(0, nx, STRETCH):
+            end = min(nx, x0 + STRETCH)
+            if not any_set(core[y, x0:end], every):
+                continue
+            for x in range(x0, end):
+                if core[y, x] == 1:
+                    _mark_inside(core, y, x)
     for y in range(ny):
+        line = core[y]
         for x in range(nx):
-            core[y, x] = 1 <= core[y, x] <= 2
+            line[x] = (line[x] == 1) | (line[x] == 2)
+
+
+@njit(nogil=True, cache=True)
+def _mark_inside(core, y, x):
+    """Set `core` to 2 in pixels near one of a core that lie inside it."""
+    ny, nx = core.shape
+    for b in range(max(0, y - 1), min(ny, y + 2)):
+        for a in range(max(0, x - ACROSS_PIX), min(nx, x + ACROSS_PIX + 1)):
+            if core[b, a] == 0 and _is_inside(core, b, a):
+                core[b, a] = 2
 
 
 @njit(nogil=True, cache=True)
@@ -216,6 +234,17 @@ def _expected_at(seen, y, x):
 
 
 @njit(nogil=True, cache=True)
+def not_usable(image, bad, hide, out):
+    """Where an image is flagged, hidden or NaN: float32 and uint8 (ny, nx); sets bool `out`."""
+    for y in range(image.shape[0]):
+        line, flags, stars, mark = image[y], bad[y], hide[y], out[y]
+        for x in range(line.size):
+            mark[x] = (flags[x] | stars[x]) != 0
+        for x in range(line.size):
+            mark[x] |= line[x] != line[x]
+
+
+@njit(nogil=True, cache=True)
 def bin_sums(image, unusable, side, limit, total, count):
     """Sums of an image's pixels in square bins, each pixel clipped to +-limit.
 
@@ -228,12 +257,12 @@ def bin_sums(image, unusable, side, limit, total, count):
         for y in range(j * side, (j + 1) * side):
             for i in range(total.shape[1]):
                 add = np.float32(0)
-                n = 0
-                for x in range(i * side, (i + 1) * side):
+                n = np.int32(0)
+                for x in range(np.uint64(i * side), np.uint64((i + 1) * side)):
                     good = not unusable[y, x]
                     v = min(max(image[y, x], -limit), limit)
                     add += v if good else np.float32(0)
-                    n += good
+                    n += np.int32(good)
                 total[j, i] += add
                 count[j, i] += n
 
@@ -257,27 +286,31 @@ def mark_outliers(left, bad, seen, noise, gain, detail, floor, high, low, flag):
     queue = np.empty(size, np.int64)
     total = 0
     for y0 in range(ny):
-        for x0 in range(nx):
-            # Most pixels end here, before the expectation is asked for.
-            if not (left[y0, x0] > high * noise) or bad[y0, x0] != 0:
+        for begin in range(0, nx, STRETCH):
+            end = min(nx, begin + STRETCH)
+            # Most stretches end here, before the expectation is asked for.
+            if not any_above(left[y0, begin:end], high * noise):
                 continue
-            if left[y0, x0] <= _limit(seen, y0, x0, noise, gain, detail, floor, high):
-                continue
-            bad[y0, x0] |= flag
-            queue[0] = y0 * nx + x0
-            n = 1
-            while n > 0:
-                n -= 1
-                total += 1
-                y, x = queue[n] // nx, queue[n] % nx
-                for b in range(max(0, y - 1), min(ny, y + 2)):
-                    for a in range(max(0, x - 1), min(nx, x + 2)):
-                        if not (left[b, a] > low * noise) or bad[b, a] != 0 or n >= size:
-                            continue
-                        if left[b, a] > _limit(seen, b, a, noise, gain, detail, floor, low):
-                            bad[b, a] |= flag
-                            queue[n] = b * nx + a
-                            n += 1
+            for x0 in range(begin, end):
+                if not (left[y0, x0] > high * noise) or bad[y0, x0] != 0:
+                    continue
+                if left[y0, x0] <= _limit(seen, y0, x0, noise, gain, detail, floor, high):
+                    continue
+                bad[y0, x0] |= flag
+                queue[0] = y0 * nx + x0
+                n = 1
+                while n > 0:
+                    n -= 1
+                    total += 1
+                    y, x = queue[n] // nx, queue[n] % nx
+                    for b in range(max(0, y - 1), min(ny, y + 2)):
+                        for a in range(max(0, x - 1), min(nx, x + 2)):
+                            if not (left[b, a] > low * noise) or bad[b, a] != 0 or n >= size:
+                                continue
+                            if left[b, a] > _limit(seen, b, a, noise, gain, detail, floor, low):
+                                bad[b, a] |= flag
+                                queue[n] = b * nx + a
+                                n += 1
     return total
 
 

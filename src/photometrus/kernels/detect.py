@@ -3,6 +3,7 @@
 import numpy as np
 
 from photometrus.compiled import njit
+from photometrus.kernels.search import STRETCH, any_above
 
 
 @njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp", "afn", "reassoc"})
@@ -45,24 +46,63 @@ def peaks(smoothed, limit, border, ys, xs):
     ny, nx = smoothed.shape
     n = 0
     for y in range(border, ny - border):
-        for x in range(border, nx - border):
-            v = smoothed[y, x]
-            if v <= limit:
+        for x0 in range(border, nx - border, STRETCH):
+            end = min(nx - border, x0 + STRETCH)
+            if not any_above(smoothed[y, x0:end], limit):
                 continue
-            top = True
-            for b in range(-1, 2):
-                for a in range(-1, 2):
-                    w = smoothed[y + b, x + a]
-                    # ">=" on one side only, so that of two equal neighbours one is a peak
-                    if w > v or (w == v and (b < 0 or (b == 0 and a < 0))):
-                        top = False
-                if not top:
-                    break
-            if top and n < ys.size:
-                ys[n] = y
-                xs[n] = x
-                n += 1
+            for x in range(x0, end):
+                if smoothed[y, x] > limit and n < ys.size and _is_peak(smoothed, y, x):
+                    ys[n] = y
+                    xs[n] = x
+                    n += 1
     return n
+
+
+@njit(nogil=True, cache=True)
+def _is_peak(image, y, x):
+    """Whether none of a pixel's neighbours is higher."""
+    v = image[y, x]
+    for b in range(-1, 2):
+        for a in range(-1, 2):
+            w = image[y + b, x + a]
+            # ">=" on one side only, so that of two equal neighbours one is a peak
+            if w > v or (w == v and (b < 0 or (b == 0 and a < 0))):
+                return False
+    return True
+
+
+@njit(nogil=True, cache=True)
+def _window(centre, first, inv, window):
+    """A Gaussian about `centre` at the pixels from `first` on: its two-dimensional one is two."""
+    for k in range(window.size):
+        d = first + k - centre
+        window[k] = np.exp(-d * d * inv)
+
+
+@njit(nogil=True, cache=True, fastmath={"contract", "nsz", "reassoc"})
+def _pull(data, x0, y0, first_x, first_y, limit, window_x, window_y):
+    """Sums of the windowed pixels around a place: of the light, of its distance in x, and in y.
+
+    first_x, first_y : pixel at which the windows begin; limit : square of the largest distance
+    """
+    ny, nx = data.shape
+    total, dx, dy = 0.0, 0.0, 0.0
+    low, high = max(0, -first_x), min(window_x.size, nx - first_x)
+    for j in range(max(0, -first_y), min(window_y.size, ny - first_y)):
+        y = first_y + j
+        off_y = y - y0
+        line = data[y, first_x + low : first_x + high]
+        light, lever = 0.0, 0.0
+        for i in range(line.size):
+            off_x = first_x + low + i - x0
+            near = off_x * off_x + off_y * off_y <= limit
+            w = window_x[low + i] * line[i] if near else 0.0
+            light += w
+            lever += w * off_x
+        total += window_y[j] * light
+        dx += window_y[j] * lever
+        dy += window_y[j] * light * off_y
+    return total, dx, dy
 
 
 @njit(nogil=True, cache=True)
@@ -83,24 +123,18 @@ def measure_peaks(data, bad, ys, xs, window_sigma, radius, noise, gain, out):
     ny, nx = data.shape
     reach = int(np.ceil(radius)) + 2
     inv = 1.0 / (2.0 * window_sigma * window_sigma)
+    window_x, window_y = np.empty(2 * reach + 1), np.empty(2 * reach + 1)
     for s in range(ys.size):
         x0 = float(xs[s])
         y0 = float(ys[s])
         for _ in range(20):
-            total = 0.0
-            dx = 0.0
-            dy = 0.0
             ix = int(x0 + 0.5)
             iy = int(y0 + 0.5)
-            for y in range(max(0, iy - reach), min(ny, iy + reach + 1)):
-                for x in range(max(0, ix - reach), min(nx, ix + reach + 1)):
-                    r2 = (x - x0) ** 2 + (y - y0) ** 2
-                    if r2 > (radius + 1.0) ** 2:
-                        continue
-                    w = np.exp(-r2 * inv) * data[y, x]
-                    total += w
-                    dx += w * (x - x0)
-                    dy += w * (y - y0)
+            _window(x0, ix - reach, inv, window_x)
+            _window(y0, iy - reach, inv, window_y)
+            total, dx, dy = _pull(
+                data, x0, y0, ix - reach, iy - reach, (radius + 1.0) ** 2, window_x, window_y
+            )
             if total <= 0:
                 break
             step_x = 2.0 * dx / total
@@ -125,6 +159,8 @@ def measure_peaks(data, bad, ys, xs, window_sigma, radius, noise, gain, out):
         yy = 0.0
         xy = 0.0
         noise_sum = 0.0
+        _window(x0, ix - reach, inv, window_x)
+        _window(y0, iy - reach, inv, window_y)
         for y in range(max(0, iy - reach), min(ny, iy + reach + 1)):
             for x in range(max(0, ix - reach), min(nx, ix + reach + 1)):
                 r2 = (x - x0) ** 2 + (y - y0) ** 2
@@ -134,7 +170,7 @@ def measure_peaks(data, bad, ys, xs, window_sigma, radius, noise, gain, out):
                 flux += v
                 pixel_variance = noise * noise + max(v, 0.0) / gain
                 variance += pixel_variance
-                w = np.exp(-r2 * inv)
+                w = window_x[x - ix + reach] * window_y[y - iy + reach]
                 window += w
                 if bad[y, x] != 0:
                     on_bad += w

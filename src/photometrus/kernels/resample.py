@@ -3,6 +3,7 @@
 import numpy as np
 
 from photometrus.compiled import njit
+from photometrus.kernels.search import STRETCH, any_set
 
 LANCZOS_ORDER = 3
 TAPS = 2 * LANCZOS_ORDER
@@ -120,8 +121,12 @@ def lanczos_rows(
             _turn_line(marks)
         _row(
             data, bad, weight, first_x, first_y, y_first, phase_x, phase_y, table,
-            taps_x, taps_y, value, share, max_bad, factor, factor_w, line, line_w, marks,
+            taps_x, taps_y, value, share, max_bad, line, line_w, marks,
         )  # fmt: skip
+        for x in range(nx_out):
+            line[x] *= factor
+        for x in range(nx_out):
+            line_w[x] *= factor_w
         if mirrored:
             _turn_line(line)
             _turn_line(line_w)
@@ -174,7 +179,7 @@ def _phases(line_x, line_y, step, first_x, first_y, phase_x, phase_y):
 @njit(nogil=True, cache=True)
 def _row(
     data, bad, weight, first_x, first_y, y_first, phase_x, phase_y, table,
-    taps_x, taps_y, value, share, max_bad, factor, factor_w, out, out_w, flags,
+    taps_x, taps_y, value, share, max_bad, out, out_w, flags,
 ):  # fmt: skip
     """One row, run by run; `taps_x` to `share` are room to work in."""
     h, nx_in = data.shape
@@ -203,8 +208,7 @@ def _row(
             )
         _nearest(weight, phase_x, phase_y, low, high, shift, iy, out_w)
         for x in range(np.uint64(low), np.uint64(high)):
-            out[x] = value[x] * factor
-            out_w[x] *= factor_w
+            out[x] = value[x]
         if some:
             _near_flags(bad, phase_x, phase_y, low, high, shift, iy, flags)
             for x in range(np.uint64(low), np.uint64(high)):
@@ -360,25 +364,26 @@ def fill_bad(data, bad, rounds):
     rounds : how many pixels deep a hole is filled; what is deeper becomes 0
     """
     ny, nx = data.shape
-    ys = np.empty(0, np.int64)
-    xs = np.empty(0, np.int64)
     n = 0
     for y in range(ny):
+        line = bad[y]
         for x in range(nx):
-            if bad[y, x] != 0:
-                n += 1
+            n += line[x] != 0
     ys = np.empty(n, np.int64)
     xs = np.empty(n, np.int64)
     open_ = np.zeros((ny, nx), np.uint8)
     n = 0
     for y in range(ny):
-        for x in range(nx):
-            if bad[y, x] != 0:
-                ys[n] = y
-                xs[n] = x
-                open_[y, x] = 1
-                data[y, x] = 0
-                n += 1
+        for x0 in range(0, nx, STRETCH):
+            if not any_set(bad[y, x0 : x0 + STRETCH], np.uint8(255)):
+                continue
+            for x in range(x0, min(nx, x0 + STRETCH)):
+                if bad[y, x] != 0:
+                    ys[n] = y
+                    xs[n] = x
+                    open_[y, x] = 1
+                    data[y, x] = 0
+                    n += 1
     new = np.empty(n, np.float32)
     for _ in range(rounds):
         if n == 0:
@@ -465,8 +470,14 @@ def project_rows(mask, map_x, map_y, step, row0, out):
             # Half a pixel more: to truncate is then to round.
             px = line_x[i] + 0.5
             py = line_y[i] + 0.5
-            for k in range(min(step, nx - i * step)):
-                a = int(px + slope_x * k)
-                b = int(py + slope_y * k)
-                inside = px + slope_x * k >= 0 and a < mx and py + slope_y * k >= 0 and b < my
-                out[r, i * step + k] = mask[b, a] if inside else 0
+            n = min(step, nx - i * step)
+            line = out[r, i * step : i * step + n]
+            end_x, end_y = px + slope_x * (n - 1), py + slope_y * (n - 1)
+            if min(px, end_x, py, end_y) >= 0 and max(px, end_x) < mx and max(py, end_y) < my:
+                for k in range(n):
+                    line[k] = mask[np.uint32(py + slope_y * k), np.uint32(px + slope_x * k)]
+                continue
+            for k in range(n):
+                x, y = px + slope_x * k, py + slope_y * k
+                inside = x >= 0 and x < mx and y >= 0 and y < my
+                line[k] = mask[int(y), int(x)] if inside else 0

@@ -19,6 +19,7 @@ from photometrus.kernels.artifacts import (
     bin_sums,
     line_sums,
     mark_outliers,
+    not_usable,
     saturated_cores,
 )
 
@@ -106,10 +107,14 @@ class Compared:
     gain: float
     floor: float = 0.0
 
-    @property
-    def stars(self) -> NDArray[np.bool_]:
-        """Where stars would disturb: nowhere in an only frame, which they were not taken from."""
-        return self.bad != 0 if self.seen is None else (self.bad != 0) | (self.hide != 0)
+    def unusable(self) -> NDArray[np.bool_]:
+        """Where nothing can be said, or stars would disturb: bool (ny, nx).
+
+        They were not taken from an only frame, and do not disturb there.
+        """
+        out = np.empty(self.left.shape, bool)
+        not_usable(self.left, self.bad, self.bad if self.seen is None else self.hide, out)
+        return out
 
 
 def find_artifacts(
@@ -126,7 +131,7 @@ def find_artifacts(
     known = frame.bad != 0
     grow_cores(frame.bad, cores, config.core_grow_pix)
     left = frame.left
-    trails = find_trails(left, frame.stars | ~np.isfinite(left), frame.noise, config)
+    trails = find_trails(left, frame.unusable(), frame.noise, config)
     for trail in trails:
         draw_trail(frame.bad, trail)
     mark_cosmic_rays(frame, config)
@@ -138,7 +143,7 @@ def find_artifacts(
         if value.size >= 10:
             mean = float(np.mean(np.clip(value, -3 * frame.noise, 10 * frame.noise)))
             glow.append((number, seconds, mean, frame.noise / np.sqrt(value.size)))
-    new = np.flatnonzero((frame.bad != 0) & ~known)
+    new = np.flatnonzero((frame.bad != 0) > known)
     return Found(Marks(new, bad[new]), tuple(line.trail for line in trails), tuple(glow))
 
 

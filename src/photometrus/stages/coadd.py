@@ -101,17 +101,24 @@ def common_grid(
     return Grid(out, (2 * half_y, 2 * half_x))
 
 
-def pixel_map(grid: Grid, wcs: WCS, step: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Input pixel (x, y) of every `step`-th pixel of the grid: float64 (gy, gx) each."""
+def pixel_maps(
+    grid: Grid, wcs: Sequence[WCS], step: int, each: Each = map
+) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    """Of each WCS, the pixel (x, y) of every `step`-th pixel of the grid: float64 (gy, gx) each."""
     ny, nx = grid.shape
     xs = np.arange(0, nx + step, step, dtype=float)
     ys = np.arange(0, ny + step, step, dtype=float)
     x, y = np.meshgrid(xs, ys)
-    ra, dec = pixel_to_sky(grid.wcs, x.ravel(), y.ravel())
-    px, py = sky_to_pixel(wcs, ra, dec)
-    far = -1e6
-    px, py = np.nan_to_num(px, nan=far), np.nan_to_num(py, nan=far)
-    return px.reshape(x.shape), py.reshape(x.shape)
+    # Once for all: and no WCS is asked by two threads at a time.
+    sky = pixel_to_sky(grid.wcs, x.ravel(), y.ravel())
+
+    def pixels(own: WCS) -> tuple[NDArray[Any], NDArray[Any]]:
+        px, py = sky_to_pixel(own, *sky)
+        far = -1e6
+        px, py = np.nan_to_num(px, nan=far), np.nan_to_num(py, nan=far)
+        return px.reshape(x.shape), py.reshape(x.shape)
+
+    return list(each(pixels, wcs))
 
 
 def coadd(
@@ -134,7 +141,7 @@ def coadd(
     flags = np.zeros((ny, nx), np.uint8)
     step = config.map_step_pix
     lost = np.zeros((-(-ny // step), -(-nx // step)), np.float32)
-    maps = list(each(lambda layer: pixel_map(grid, layer.wcs, step), layers))
+    maps = pixel_maps(grid, [layer.wcs for layer in layers], step, each)
     table = lanczos_table()
     rows = int(config.block_mb * 1e6 // (8 * len(layers) * nx))
     rows = max(16, min(rows, 256)) // step * step or step

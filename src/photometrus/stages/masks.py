@@ -16,7 +16,7 @@ from photometrus.kernels.mesh import add_mesh_rows, cell_modes
 from photometrus.kernels.resample import project_rows, shrink_rows
 from photometrus.kernels.weighted import clipped_mean, middles
 from photometrus.stages.background import smooth_mesh
-from photometrus.stages.coadd import CoaddConfig, Grid, Layer, common_grid, pixel_map
+from photometrus.stages.coadd import CoaddConfig, Grid, Layer, common_grid, pixel_maps
 from photometrus.wcs import pixel_to_sky, sky_to_pixel
 from photometrus.workers import Each
 
@@ -100,7 +100,7 @@ def shallow_stack(layers: Sequence[Layer], config: CoaddConfig, *, each: Each = 
     grid = common_grid([layer.wcs for layer in layers], [layer.shape for layer in layers], coarse)
     ny, nx = grid.shape
     step = config.map_step_pix
-    maps = list(each(lambda layer: pixel_map(grid, layer.wcs, step), layers))
+    maps = pixel_maps(grid, [layer.wcs for layer in layers], step, each)
     mean = np.zeros((ny, nx), np.float32)
     weight = np.zeros((ny, nx), np.float32)
     rows = int(config.block_mb * 1e6 // (8 * len(layers) * nx))
@@ -162,7 +162,8 @@ def find_stars(
         # The noise from the negative side only: stars make the positive side longer.
         return (image - low[1]) / max(float(low[1] - low[0]), 1e-12)
 
-    smoothed = list(each(significance, config.scales_pix))
+    # The widest takes longest, and begins.
+    smoothed = list(each(significance, config.scales_pix[::-1]))[::-1]
     factor = 1.0
     while True:
         mask = np.zeros(data.shape, bool)
