@@ -297,6 +297,12 @@ def test_the_simulator_s_defaults_are_true():
         ("multi_master.py -target f", "here it is: photometrus pipeline"),
         ("pipeline -chip 1, 2", "what is '2' after '-chip 1,'; no blank after a comma?"),
         ("shift", "did you mean 'astrom shift'?"),
+        ("log 20240606", "what is '20240606'? Did you mean '-date 20240606'?"),
+        ("stack /tmp -band J", "Did you mean '-parent /tmp'?"),
+        ("photometry /tmp", "Did you mean '-stackpath /tmp'?"),
+        (f"photometry {__file__}", f"Did you mean '-filepath {__file__}'?"),
+        ("photometry -filepath /tmp", "expected a file, this is a folder"),
+        ("help pipelin", "did you mean 'pipeline'?"),
         ("-target f", "before the command"),
         ("process", "genflat, autoflat, flatfield, gensky, skysub"),
         ("process -h", "which step?"),
@@ -333,6 +339,17 @@ def test_no_words_whatever_are_a_bug(name, words):
 
 
 # ---------------------------------------------------------------- help, version, overview
+
+
+@pytest.mark.parametrize("words", ["help stack", "-h stack", "--help stack", "stack -h"])
+def test_help_of_a_command_in_any_order(capsys, words):
+    assert main(words.split()) == 0
+    assert capsys.readouterr().out.startswith("usage: photometrus stack -parent DIR")
+
+
+def test_a_folder_that_is_not_there_is_not_served(capsys, tmp_path):
+    assert main(["serve", str(tmp_path / "absent")]) == 1
+    assert "absent: no such folder" in capsys.readouterr().err
 
 
 def test_the_overview_is_short(capsys):
@@ -423,7 +440,7 @@ def test_zsh_reads_its_completion(completion, require_program):
 
 
 def test_the_version(capsys):
-    for word in ("--version", "-version"):
+    for word in ("--version", "-version", "version"):
         assert main([word]) == 0
         assert capsys.readouterr().out == f"photometrus {__version__}\n"
 

@@ -325,6 +325,15 @@ def test_a_run_is_followed_by_its_lock(tmp_path):
     assert tree.rows()[0].state == "good"
 
 
+def test_a_night_is_its_observations(tmp_path):
+    """The log of a night lies in the folder that holds them all."""
+    write_log(tmp_path, "command: photometrus night")
+    assert find_observations(tmp_path) == [tmp_path]  # nothing has begun
+    root = run(tmp_path)
+    assert find_observations(tmp_path) == [root]
+    assert [row.parts for row in Tree(tmp_path).rows()] == [("running_20240825", "H")]
+
+
 def test_a_download_without_a_record_is_followed(tmp_path):
     top = tmp_path / "top"
     root = run(top)

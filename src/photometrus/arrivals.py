@@ -203,7 +203,7 @@ def _chip_by_chip(
             progress=count,
         )
         notes = []
-        if config.run.flat_field:
+        if config.run.flat_field and supply.lacks(chip):
             progress("flats", 0, 1)
             with threads(config.run.threads or cores()) as each:
                 notes = supply.prepare(chip, each)

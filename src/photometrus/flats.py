@@ -212,15 +212,16 @@ class FlatSupply:
 
     def prepare(self, chip: int, each: Each = map) -> list[str]:
         """Make the flat of a chip if the store lacks it; notes about what could not be had."""
-        if not self._lacks(chip):
+        if not self.lacks(chip):
             return []
         with alone(self.store.folder):
             for path in self.store.folder.glob("mflat.*.part"):
                 remove(path)  # of a run that was killed while it wrote
             # Another run may have made it meanwhile.
-            return self._supply(chip, each) if self._lacks(chip) else []
+            return self._supply(chip, each) if self.lacks(chip) else []
 
-    def _lacks(self, chip: int) -> bool:
+    def lacks(self, chip: int) -> bool:
+        """Whether the store has no flat of a chip that is near enough."""
         return self.store.nearest(self.band, chip, self.config.flat.max_days_away) is None
 
     def _supply(self, chip: int, each: Each) -> list[str]:

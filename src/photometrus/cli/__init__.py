@@ -40,10 +40,12 @@ def _run(words: list[str], stopping: Stopping) -> int:
     if not words:
         sys.stdout.write(parser.short_help())
         return DONE
-    if words[0].lstrip("-") in ("h", "help") and words[0].startswith("-"):
-        sys.stdout.write(parser.long_help(__version__))
-        return DONE
-    if words[0] in ("-version", "--version", "-V"):
+    if words[0].lstrip("-") in ("h", "help"):
+        if not words[1:]:
+            sys.stdout.write(parser.long_help(__version__))
+            return DONE
+        words = [*words[1:], "-h"]  # `photometrus help pipeline`
+    if words[0] in ("-version", "--version", "-V", "version"):
         sys.stdout.write(f"photometrus {__version__}\n")
         return DONE
     for word in words:

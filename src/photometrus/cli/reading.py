@@ -125,6 +125,8 @@ def folder(text: str) -> Path:
 def file(text: str) -> Path:
     """A file that is there."""
     path = Path(text).expanduser()
+    if path.is_dir():
+        raise ValueError("expected a file, this is a folder")
     if not path.is_file():
         raise ValueError("no such file")
     return path

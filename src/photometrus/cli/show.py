@@ -290,12 +290,19 @@ class Handler(logging.Handler):
         text = clean(record.getMessage())
         if self.kept is not None and getattr(record, "listed", False):
             if self.board is not None and text not in self.kept:
-                self.board.notes.append(text)
+                self._point_out(record, text, self.board)
             self.kept[text] = record
             return
         if self.board is not None and record.levelno >= logging.INFO:
             self.board.message = text
         self._print(record, text)
+
+    @staticmethod
+    def _point_out(record: logging.LogRecord, text: str, board: Board) -> None:
+        if record.levelno >= logging.WARNING:
+            board.notes.append(text)
+        else:
+            board.message = text
 
     def print_kept(self) -> None:
         """What was to be listed, since no list will come."""

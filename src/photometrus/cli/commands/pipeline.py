@@ -92,6 +92,9 @@ def show_observation(
         for path in result.extras:
             if not path.name.startswith("weight."):
                 screen.line(f"C{result.chip}: also {below(path, parent)}")
+    if observation.unchanged:
+        names = " ".join(f"C{chip}" for chip in observation.unchanged)
+        screen.line(f"{names}: made before of the same; -restart makes all again")
     screen.line(f"{seconds:.0f} s; everything that was measured: {observation.record}")
     page = Products(observation.record.parent, "").html_report
     if page.is_file():

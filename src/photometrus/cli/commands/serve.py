@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from photometrus.cli.command import DONE, Command
 from photometrus.cli.options import COMMON, Option
 from photometrus.cli.reading import folder, port
+from photometrus.errors import MissingInput
 
 if TYPE_CHECKING:
     from photometrus.cli.order import Order
@@ -14,9 +15,11 @@ def serve(order: "Order") -> int:
     """A tree of observations for browsers, until Ctrl-C."""
     from photometrus.serve.server import Server
 
-    host = order.get("host", "127.0.0.1")
-    with Server(order["path"], host, order.get("port", 8765)) as server:
-        order.screen.line(f"{order['path']} is at {server.url} until Ctrl-C")
+    host, top = order.get("host", "127.0.0.1"), order["path"]
+    if not top.is_dir():
+        raise MissingInput(f"{top}: no such folder; give the one that holds the observations")
+    with Server(top, host, order.get("port", 8765)) as server:
+        order.screen.line(f"{top} is at {server.url} until Ctrl-C")
         if not server.loopback:
             order.screen.warn("whoever reaches this machine can read what is shown")
         try:
