@@ -474,6 +474,17 @@ def test_an_error_with_control_characters_is_one_line(capsys):
     assert "\x1b" not in line
 
 
+@pytest.mark.parametrize(("width", "below"), [(200, False), (76, False), (60, True), (14, False)])
+def test_on_a_narrow_terminal_the_last_column_is_below(capsys, width, below):
+    path = f"stack/{'x' * 40}.fits.fz"
+    screen = Screen()
+    screen.out.width = width
+    screen.table("t", ("chip", "frames ", "stack"), [("C1", "4/5", path), ("C2", "5/5", path)])
+    told = capsys.readouterr().out
+    assert (f"\nC1: {path}\nC2: {path}\n" in told) == below
+    assert told.count("x") == 80
+
+
 def test_quiet_tells_losses_only(capsys):
     screen = Screen(quiet=True)
     screen.line("done")

@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -157,11 +158,23 @@ class Screen:
             self.warn(f"note: {text}")
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A table of results. A column whose name ends in a blank is set flush right."""
+        """A table of results. A column whose name ends in a blank is set flush right.
+
+        On a terminal that is too narrow the last column, if it is what is missing, comes below.
+        """
         table = _table(title, columns, rows)
         if not self.quiet:
-            self.out.print(table)
+            narrow = _table(title, columns[:-1], [row[:-1] for row in rows])
+            if self._has_room(table) or not self._has_room(narrow):
+                self.out.print(table)
+            else:
+                self.out.print(narrow)
+                for row in rows:
+                    self.out.print(clean(f"{row[0]}: {row[-1]}"), soft_wrap=True)
         self._note_table(table)
+
+    def _has_room(self, table: Table) -> bool:
+        return Measurement.get(self.out, self.out.options, table).maximum < self.out.width
 
     def losses(self, rows: Sequence[tuple[str, str, str]], title: str = "Losses") -> None:
         """What was lost, and why; also when quiet."""
