@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from astropy.io import fits
 from astropy.time import Time
 
@@ -53,15 +54,17 @@ def science_ramps(night: Path, n_ramps: int) -> list[Path]:
         path = again / f"{int(source.name[:8]) + 10_000 * turn:08d}{source.name[8:]}"
         if not path.exists():
             shutil.copyfile(source, path)
-            later(path, AGAIN_DAYS * turn)
+            alter(path, turn)
         found.append(path)
     return found[:n_ramps]
 
 
-def later(path: Path, days: float) -> None:
-    """Move the times in a ramp's header."""
+def alter(path: Path, turn: int) -> None:
+    """Another time in a ramp's header, and pixels that are not exactly those of the first."""
+    days = AGAIN_DAYS * turn
     with fits.open(path, mode="update") as hdus:
         header = hdus[0].header
+        hdus[0].data += np.float32(0.01 * turn)  # ADU; a duplicate would be left out
         for key in ("MJD-BEG", "MJD-END"):
             if key in header:
                 header[key] += days

@@ -33,7 +33,7 @@ FLOORS = [  # from the top down; rooms on one line do not import each other
     ["products"],
     ["cards", "kernels", "instrument", "memory", "systems"],
     ["passwords"],
-    ["compiled", "errors"],
+    ["allocator", "compiled", "errors"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

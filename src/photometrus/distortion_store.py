@@ -12,7 +12,7 @@ import numpy as np
 
 from photometrus.distortion import Distortion, aged, kept_terms, together
 from photometrus.io.lock import alone as alone_in
-from photometrus.io.whole import make_folder, storing, write_text
+from photometrus.io.whole import make_folder, remove, storing, write_text
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +141,8 @@ def give_back(private: Path, store: Path) -> None:
     if not said:
         return
     with alone_in(store):
+        for path in store.glob("distortion.*.part"):
+            remove(path)  # of a run that was killed while it wrote
         for path in said:
             _take_over(_entries(path), store / path.name)
 

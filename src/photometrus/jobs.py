@@ -28,7 +28,7 @@ from photometrus.optics import FieldFit
 from photometrus.origin import Origin
 from photometrus.products import Products, RampId
 from photometrus.track import ChipResult
-from photometrus.workers import Each, cores, threads
+from photometrus.workers import cores, meanwhile, threads
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +80,8 @@ class Job:
         settle([self.products.root])
         for path in self.products.unfinished(self.chip):
             remove(path)  # of a run that was killed while it wrote
+        made_from = meanwhile(self.made_from)  # the inputs are read for their digests
         with threads(n_threads) as each:
-            made_from = self.made_from(each)
             result = reduce_chip(
                 self.products,
                 self.ramps,
@@ -92,7 +92,7 @@ class Job:
                 each=each,
                 progress=progress,
             )
-        return replace(result, made_from=made_from)
+        return replace(result, made_from=made_from())
 
     @property
     def n_pixels(self) -> int:
@@ -101,7 +101,7 @@ class Job:
         sizes = [path.stat().st_size // PIXEL_BYTES for path in paths if path.is_file()]
         return min(max(sizes, default=FULL_PIXELS), FULL_PIXELS)
 
-    def made_from(self, each: Each = map) -> Origin:
+    def made_from(self) -> Origin:
         """Files, settings and versions that this job's products depend on."""
         own = self.config.for_chip(self.chip)
         settings = asdict(own)
@@ -127,7 +127,7 @@ class Job:
         def stamped(name: str) -> dict[str, Any]:
             return stamp(named[name], self.earlier.inputs.get(name)) or {}
 
-        inputs = dict(zip(named, each(stamped, named), strict=True))
+        inputs = {name: stamped(name) for name in named}
         if self.unavailable:
             inputs[f"catalogue {own.input.catalog}"] = {"missing": self.unavailable}
         return Origin(

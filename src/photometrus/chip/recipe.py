@@ -12,8 +12,8 @@ from functools import partial
 
 from threadpoolctl import threadpool_limits
 
+from photometrus.allocator import kept_memory
 from photometrus.chip import files, frames, judgement, marks, skies, solution, stacking, stars
-from photometrus.chip.memory import kept_memory
 from photometrus.chip.run import Reference, Run
 from photometrus.config import Config
 from photometrus.errors import PhotometrusError, StorageError

@@ -50,13 +50,13 @@ class Run:
     scratch: ExitStack = field(default_factory=ExitStack)
     """What is to be cleared away at the end."""
 
-    def counted(self, step: str, total: int) -> Each:
-        """`each` that reports how many items are done."""
+    def counted(self, step: str, total: int, first: int = 0) -> Each:
+        """`each` that reports how many items are done, but for so many that come first."""
 
         def wrapped(function: Callable, items: Iterable[Any]):
             self.progress(f"C{self.chip} {step}", 0, total)
-            for k, result in enumerate(self.each(function, items), start=1):
-                self.progress(f"C{self.chip} {step}", k, total)
+            for k, result in enumerate(self.each(function, items), start=1 - first):
+                self.progress(f"C{self.chip} {step}", max(0, k), total)
                 yield result
 
         return wrapped

@@ -1,11 +1,14 @@
 """The command line: words to values, values to ONE call of a recipe; the only room that prints."""
 
+import gc
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from photometrus import __version__
+from photometrus.allocator import share_one_pool
 from photometrus.cli import parser
 from photometrus.cli.command import DONE, FAILED, USAGE
 from photometrus.cli.stopping import Stopped, Stopping, stoppable
@@ -55,9 +58,11 @@ def _run(words: list[str], stopping: Stopping) -> int:
         given = parser.parse(command, rest)
     except SystemExit:  # argparse has printed the help
         return DONE
+    share_one_pool()
     # What does the work takes a second to import: not before it is clear that there is work.
-    from photometrus.cli.order import Order
-    from photometrus.cli.show import Screen
+    with _without_collecting():
+        from photometrus.cli.order import Order
+        from photometrus.cli.show import Screen
 
     _hush_libraries()
     screen = Screen(quiet="quiet" in given, verbose="verbose" in given)
@@ -66,6 +71,18 @@ def _run(words: list[str], stopping: Stopping) -> int:
         code = command.run(Order(command, given, screen, retold(words)))
         screen.end(code)
         return code
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """While modules are imported nothing is garbage: to look for it takes a tenth of a second."""
+    usual = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if usual:
+            gc.enable()
 
 
 def _hush_libraries() -> None:

@@ -8,7 +8,7 @@ import pytest
 SCRIPT = """
 import resource
 import numpy as np
-from photometrus.chip.memory import kept_memory
+from photometrus.allocator import kept_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
