@@ -70,6 +70,7 @@ OPTIONS = {
     "warm": "",
     "man": "",
 }
+HERE = Path(__file__).parent
 PIPELINE = ["pipeline", "-target", "field1111", "-date", "20240606", "-band", "J"]
 
 
@@ -298,10 +299,10 @@ def test_the_simulator_s_defaults_are_true():
         ("pipeline -chip 1, 2", "what is '2' after '-chip 1,'; no blank after a comma?"),
         ("shift", "did you mean 'astrom shift'?"),
         ("log 20240606", "what is '20240606'? Did you mean '-date 20240606'?"),
-        ("stack /tmp -band J", "Did you mean '-parent /tmp'?"),
-        ("photometry /tmp", "Did you mean '-stackpath /tmp'?"),
+        (f"stack {HERE} -band J", f"Did you mean '-parent {HERE}'?"),
+        (f"photometry {HERE}", f"Did you mean '-stackpath {HERE}'?"),
         (f"photometry {__file__}", f"Did you mean '-filepath {__file__}'?"),
-        ("photometry -filepath /tmp", "expected a file, this is a folder"),
+        (f"photometry -filepath {HERE}", "expected a file, this is a folder"),
         ("help pipelin", "did you mean 'pipeline'?"),
         ("-target f", "before the command"),
         ("process", "genflat, autoflat, flatfield, gensky, skysub"),
