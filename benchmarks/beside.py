@@ -18,7 +18,7 @@ from astropy.io import fits
 from astropy.stats import sigma_clip
 
 from helpers import Array, robust_sigma, time_best
-from photometrus.chip.memory import kept_memory
+from photometrus.allocator import kept_memory
 from photometrus.frame import ArrayPixels, Bad
 from photometrus.io import external
 from photometrus.io.fitsfile import header_wcs, write_image
@@ -174,9 +174,7 @@ def layer(path: Path, weight: Path) -> Layer:
 
     def rows(y0: int, y1: int) -> tuple[Array, Array, Array]:
         value = inverse.rows(y0, y1)
-        bad = (value == 0).view(np.uint8) * np.uint8(Bad.DEAD)
-        np.maximum(value, np.float32(1e-30), out=value)
-        return data.rows(y0, y1), bad, np.reciprocal(value, out=value)
+        return data.rows(y0, y1), (value == 0).view(np.uint8) * np.uint8(Bad.DEAD), value
 
     return Layer(rows, data.shape, header_wcs(header))
 
@@ -274,7 +272,7 @@ def whole_chip(parent: Path, catalog: Path, flats: Path) -> list[Pair]:
         return timed(
             lambda: run_command(
                 *("stack", "-parent", parent, "-band", "J", "-chip", 1, "-catalog", catalog),
-                *("-flat_dir", flats, "-engine", engine, "-no_plots"),
+                *("-flat_dir", flats, "-engine", engine, "-no_plots", "-restart"),
             )
         )
 

@@ -9,6 +9,11 @@ end products, flats and the store of distortions must be those of the undisturbe
 and nothing else may be left. Every fourth time with ``-keep all`` and pages, else ``-keep final``.
 Mostly in a forked child whose imports are done, so that kills fall on work; every eighth time as a
 real command.
+
+With ``-parallel`` the disturbed runs reduce their chips on a local cluster of two workers, and the
+undisturbed one does not. Every second kill hits the first process only, as the system does when
+memory is short: its workers must end by themselves, while the next run has already begun. With
+``-full`` what is killed measures the stacks, too.
 """
 
 import argparse
@@ -27,6 +32,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
@@ -39,11 +45,14 @@ from photometrus.wcs import pointing_wcs
 STYLES = (("-keep", "final", "-no_plots"), ("-keep", "all"))
 ALL_EVERY = 4
 COMMAND_EVERY = 8
-LONGEST = 0.4
-"""Of the time of an undisturbed run: the longest wait before a kill."""
+LONGEST, LONGEST_PARALLEL = 0.4, 1.0
+"""Of the time of an undisturbed run: the longest wait before a kill. Workers take long to start."""
 PATIENCE = 0.05
-TOLD = ("run.json", "report.html")
-"""Products that tell when they were made."""
+TOLD = ("run.json", "report.html", "photometry.json")
+"""Products that tell when they were made, or others."""
+PARALLEL = ("-parallel", "-workers", "2")
+ORPHANS_S = 60.0
+"""For processes whose first one was killed to end, on a machine that has other work."""
 DITHER_ARCSEC = 100.0
 PATIENCE_S = 1800.0
 
@@ -72,10 +81,12 @@ def crop(night: Path, size: int) -> None:
     stars[near].write(night / "refcat.fits")
 
 
-def words_of(work: Path, style: tuple[str, ...], chips: str) -> list[str]:
+def words_of(
+    work: Path, style: tuple[str, ...], chips: str, command: str = "pipeline"
+) -> list[str]:
     night, run = work / "night", work / "run"
     return [
-        *("pipeline", "-parent", str(run / "p"), "-target", "field1111", "-date", "20240606"),
+        *(command, "-parent", str(run / "p"), "-target", "field1111", "-date", "20240606"),
         *("-band", "J", "-archive", str(night), "-catalog", str(night / "refcat.fits")),
         *("-flat_dir", str(run / "flats"), "-no_shift", "-quiet", "-chip", chips, *style),
     ]
@@ -122,11 +133,14 @@ class Process:
                 return None
             time.sleep(0.005)
 
-    def kill(self) -> None:
-        """The whole group, at once."""
+    def kill(self, *, alone: bool = False) -> list[psutil.Process]:
+        """The whole group at once, or the first process alone; all those that it had begun."""
+        with suppress(psutil.NoSuchProcess):
+            begun = psutil.Process(self.pid).children(recursive=True)
         with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+            (os.kill if alone else os.killpg)(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
+        return begun
 
 
 def products(root: Path) -> dict[str, Path]:
@@ -137,23 +151,28 @@ def products(root: Path) -> dict[str, Path]:
     }
 
 
-def differences(calm: Path, run: Path) -> Iterator[str]:
-    """What is not as in the undisturbed run."""
+def differences(calm: Path, run: Path, *, settings: bool = True) -> Iterator[str]:
+    """What is not as in the undisturbed run.
+
+    settings : whether command and settings must be the same, too
+    """
     one, two = products(calm), products(run)
     yield from (f"{name}: missing" for name in sorted(set(one) - set(two)))
     yield from (f"{name}: left over" for name in sorted(set(two) - set(one)))
     for name in sorted(set(one) & set(two)):
         if Path(name).name == "run.json":
-            if timeless(one[name]) != timeless(two[name]):
+            if timeless(one[name], settings=settings) != timeless(two[name], settings=settings):
                 yield f"{name}: differs in more than times"
+        elif Path(name).name == "config.toml" and not settings:
+            continue
         elif Path(name).name not in TOLD and not filecmp.cmp(one[name], two[name], shallow=False):
             yield f"{name}: differs"
 
 
-def timeless(path: Path) -> dict:
-    """The record without the times of day, and how long it took."""
+def timeless(path: Path, *, settings: bool = True) -> dict:
+    """The record without the times of day, and how long it took; or without the command."""
     record = json.loads(path.read_text())
-    for key in ("started", "finished"):
+    for key in ("started", "finished", *(() if settings else ("command",))):
         del record[key]
     for chip in record["chips"].values():
         del chip["numbers"]["seconds"]
@@ -182,17 +201,23 @@ def halves(run: Path) -> Iterator[str]:
 def disturbed(
     words: list[str], work: Path, calm_s: float, dice: random.Random, *, real: bool
 ) -> int:
-    """A run from nothing to its end, killed on the way; how often."""
+    """A run from nothing to its end, killed on the way; how often.
+
+    With workers every second kill hits the first process alone.
+    """
+    parallel = PARALLEL[0] in words
+    longest = calm_s * (LONGEST_PARALLEL if parallel else LONGEST)
     run = work / "run"
     shutil.rmtree(run, ignore_errors=True)
     run.mkdir()
     kills = 0
+    orphans: list[psutil.Process] = []
     while True:
         process = Process(words, work / "log.txt", real=real)
         # A little longer each time: on a busy machine a run must come to its end nevertheless.
-        code = process.wait(dice.uniform(0.0, LONGEST * calm_s * (1 + PATIENCE * kills)))
+        code = process.wait(dice.uniform(0.0, longest * (1 + PATIENCE * kills)))
         if code is None:
-            process.kill()
+            orphans += process.kill(alone=parallel and kills % 2 == 1)
             kills += 1
             wrong = list(halves(run))
             if wrong:
@@ -200,6 +225,9 @@ def disturbed(
             continue
         if code:
             raise SystemExit(f"exit code {code}, see {work / 'log.txt'}")
+        _, left = psutil.wait_procs(orphans, ORPHANS_S)
+        if left:
+            raise SystemExit(f"still there after its first process was killed: {left}")
         return kills
 
 
@@ -218,28 +246,30 @@ def calm(words: list[str], work: Path, name: str) -> float:
     return seconds
 
 
-def campaign(work: Path, n_kills: int, seed: int, size: int, chips: str, more: list[str]) -> dict:
-    """Kill so often; what came of it.
-
-    more : further words of the command
-    """
+def campaign(given: argparse.Namespace) -> dict:
+    """Kill so often; what came of it."""
+    work: Path = given.work
+    way = PARALLEL if given.parallel else ()
+    command = "full" if given.full else "pipeline"
     work.mkdir(parents=True, exist_ok=True)
-    simulated(work, size)
+    simulated(work, given.size)
     os.environ["PHOTOMETRUS_DISTORTIONS"] = str(work / "run" / "distortions")
-    dice = random.Random(seed)
+    dice = random.Random(given.seed)
     # The kernels are compiled, or read, once; the children have them.
     shutil.rmtree(work / "run", ignore_errors=True)
-    assert main([*words_of(work, STYLES[0], chips), *more]) == 0
+    assert main([*words_of(work, STYLES[0], given.chips, command), *given.more]) == 0
     seconds: dict[int, float] = {}
     kills, runs, worst = 0, 0, 0
-    while kills < n_kills:
+    while kills < given.kills:
         k = int(runs % ALL_EVERY == ALL_EVERY - 1)
         real = runs % COMMAND_EVERY == 1
-        words = [*words_of(work, STYLES[k], chips), *more]
+        words = [*words_of(work, STYLES[k], given.chips, command), *given.more]
         if k not in seconds:
             seconds[k] = calm(words, work, f"calm{k}")
-        n = disturbed(words, work, seconds[k], dice, real=real)
-        wrong = list(differences(work / f"calm{k}", work / "run"))
+            if way:  # workers take a while to start
+                seconds[k] = calm([*words, *way], work, "at_once")
+        n = disturbed([*words, *way], work, seconds[k], dice, real=real)
+        wrong = list(differences(work / f"calm{k}", work / "run", settings=not way))
         if wrong:
             raise SystemExit(f"run {runs + 1}, killed {n} times: " + "; ".join(wrong))
         kills, runs, worst = kills + n, runs + 1, max(worst, n)
@@ -254,6 +284,7 @@ if __name__ == "__main__":
     parser.add_argument("-seed", type=int, default=1)
     parser.add_argument("-size", type=int, default=512)
     parser.add_argument("-chips", default="1,2,3,4")
+    parser.add_argument("-parallel", action="store_true")
+    parser.add_argument("-full", action="store_true")
     parser.add_argument("more", nargs="*", help="further words of the command, after --")
-    given = parser.parse_args()
-    print(campaign(given.work, given.kills, given.seed, given.size, given.chips, given.more))
+    print(campaign(parser.parse_args()))

@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,6 +54,22 @@ def require_program():
         return skip_unless_ci(f"{' / '.join(names)} is not installed") or ""
 
     return find
+
+
+@pytest.fixture
+def humble(require_program) -> Callable[..., tuple[str, int]]:
+    """The real command without the right to overrule rights, also when root runs the tests."""
+    prefix: list[str] = []
+    if os.geteuid() == 0:
+        drop = "--bounding-set=-dac_override,-dac_read_search"
+        prefix = [require_program("setpriv"), drop, "--"]
+
+    def command(*words: object) -> tuple[str, int]:
+        whole = [*prefix, sys.executable, "-m", "photometrus", *map(str, words)]
+        done = subprocess.run(whole, capture_output=True, text=True, check=False, timeout=120)
+        return done.stdout + done.stderr, done.returncode
+
+    return command
 
 
 @pytest.fixture(scope="session")

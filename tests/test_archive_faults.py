@@ -4,6 +4,7 @@ Each test holds its rows of docs/faults.md against what is said. `run` is the re
 process of its own; `ask` the same command in this process, which is quicker.
 """
 
+import json
 import os
 import re
 import shutil
@@ -39,6 +40,7 @@ from photometrus import cli
 from photometrus.io import archive as archives
 from photometrus.io import download as downloads
 from photometrus.io import sftp
+from photometrus.io.arriving import Arriving
 from photometrus.products import RampId, clean_log_name, log_name
 from servers import HOST, Line, Nginx, free_port, make_key, nginx_server, web_server
 
@@ -307,6 +309,82 @@ def test_a_line_that_falls_silent_in_mid_file(made, nginx, ssh, tmp_path, way, a
     assert to(tmp_path / "here")(RAMP).read_bytes() == source.read_bytes()
 
 
+@pytest.fixture(params=["web", "ssh"])
+def killed(request, made, nginx, ssh, tmp_path) -> Iterator[tuple[Path, Path, str, Line]]:
+    """A run that was killed (-9) in mid-file: what is on the server and here, and the way there."""
+    source = put(made, REAL_TIME, LARGE)
+    goal = to(tmp_path / "here")(RAMP)
+    part = goal.with_name(f"{goal.name}.part")
+    with Line(nginx.port if request.param == "web" else ssh.port, stall_at=[MIDDLE]) as line:
+        ssh.know(line.port)
+        url = nginx.url_at(line.port) if request.param == "web" else ssh.url(made, line.port)
+        words = [*map(str, wanted(url, tmp_path / "here"))]
+        command = [sys.executable, "-m", "photometrus", *words]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            # Four blocks of 64 kB and some
+            while process.poll() is None and not (part.exists() and part.stat().st_size > 3e5):
+                time.sleep(0.02)
+            process.kill()
+        yield source, part, url, line
+
+
+def test_a_run_that_is_killed_in_mid_file(killed, tmp_path, ask):
+    """What has come stays, and the next command asks for the rest only."""
+    source, part, url, line = killed
+    before = line.n_bytes
+    said, code = ask(*wanted(url, tmp_path / "here", "-verbose"))
+    tell("a run is killed in mid-file", said, code)
+    assert to(tmp_path / "here")(RAMP).read_bytes() == source.read_bytes()
+    # The log and what greetings take are less than a block of 64 kB
+    assert line.n_bytes - before < source.stat().st_size - 3 * 65536
+    assert [path.name for path in part.parent.iterdir()] == ["00000007C1.ramp.fits"]
+
+
+def test_a_file_that_changes_after_a_run_was_killed(killed, made, tmp_path, ask):
+    source, part, url, _ = killed
+    source.unlink()
+    put(made, REAL_TIME, LARGE[::-1])
+    os.utime(source, (1e9, 1e9))
+    said, code = ask(*wanted(url, tmp_path / "here"))
+    assert code == 0, said
+    assert to(tmp_path / "here")(RAMP).read_bytes() == source.read_bytes()
+    assert [path.name for path in part.parent.iterdir()] == ["00000007C1.ramp.fits"]
+
+
+def test_what_a_killed_run_left_is_believed_when_it_is_known(tmp_path):
+    """Not after the machine was started anew, nor of another source, nor where a link leads."""
+    goal = tmp_path / "C1" / "00000007C1.ramp.fits"
+
+    def left(source: str = "here ramp", **note: str) -> Arriving:
+        arriving = Arriving(goal, packed=False, source="here ramp")
+        with arriving.open(0, "state 1") as file:
+            file.write(bytes(200_000))
+        if note:
+            arriving.note.write_text(json.dumps(json.loads(arriving.note.read_text()) | note))
+        return Arriving(goal, packed=False, source=source)
+
+    again = left()
+    assert (again.n_bytes, again.mark) == (3 * 65536, "state 1")
+    assert again.path.stat().st_size == again.n_bytes
+    assert left(boot="another").n_bytes == 0
+    other = left("there ramp")
+    other.remove()  # it has begun nothing
+    assert (other.n_bytes, other.path.is_file()) == (0, True)
+    half = left()
+    half.note.write_bytes(half.note.read_bytes()[:20])
+    assert Arriving(goal, packed=False, source="here ramp").n_bytes == 0
+    linked = left()
+    precious = linked.path.replace(tmp_path / "precious")
+    linked.path.symlink_to(precious)
+    anew = Arriving(goal, packed=False, source="here ramp")
+    assert anew.n_bytes == 0
+    with anew.open(0, "state 2") as file:
+        file.write(b"x")
+    assert precious.read_bytes() == bytes(3 * 65536)
+    anew.finish()
+    assert [path.name for path in goal.parent.iterdir()] == [goal.name]
+
+
 def test_a_trickle(made, tmp_path, require_program, ask, quick):
     put(made, REAL_TIME, LARGE)
     quick.write_text("[transfer]\nmax_file_s = 1.0\n")
@@ -526,22 +604,6 @@ def test_folders_and_pipes_in_the_archive(made, nginx, ssh, tmp_path, ask):
     os.mkfifo(made / REAL_TIME)
     for url in (made, ssh.url(made)):
         tell("a pipe in place of a ramp", *ask(*wanted(url, tmp_path / "pipe")))
-
-
-@pytest.fixture
-def humble(require_program) -> Callable[..., tuple[str, int]]:
-    """The real command without the right to overrule rights, also when root runs the tests."""
-    prefix: list[str] = []
-    if os.geteuid() == 0:
-        drop = "--bounding-set=-dac_override,-dac_read_search"
-        prefix = [require_program("setpriv"), drop, "--"]
-
-    def command(*words: object) -> tuple[str, int]:
-        whole = [*prefix, sys.executable, "-m", "photometrus", *map(str, words)]
-        done = subprocess.run(whole, capture_output=True, text=True, check=False, timeout=120)
-        return done.stdout + done.stderr, done.returncode
-
-    return command
 
 
 def test_rights(made, tmp_path, humble):

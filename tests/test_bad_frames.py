@@ -577,6 +577,36 @@ def test_the_real_command_among_bad_frames(good_night, tmp_path):
     assert sum(frame["used"] for frame in others) > 2
 
 
+def test_a_stack_is_that_of_its_good_frames(good_night, tmp_path):
+    """Whatever lies beside them; each in a process of its own, so that both begin alike."""
+    night, ramps = good_night
+    good, among = tmp_path / "good", tmp_path / "among"
+    for folder in (good, among):
+        shutil.copytree(ramps, folder / "C1")
+    # Between the good ones by number, so that products have the same names.
+    names = sorted(path.name for path in ramps.iterdir())
+    free = [RampId(int(name[:8]) + k, 1) for name in names[:-1] for k in range(1, 7)]
+    lost = [fault for fault in FAULTS if fault.lost and "copy" not in fault.name]
+    bad = dict(zip(free, lost[:: len(lost) // len(free)], strict=False))
+    for k, (ramp, fault) in enumerate(bad.items()):
+        path = among / "C1" / f"{ramp}.ramp.fits"
+        shutil.copy(ramps / names[k % 5], path)
+        hurt(path, fault, k)
+    done = reduced(good, night)
+    assert done.returncode == 0, done.stderr[-2000:]
+    done = reduced(among, night)
+    assert done.returncode == 3, done.stderr[-2000:]
+    record = json.loads((among / "run.json").read_text())
+    assert sum(frame["lost"] for frame in record["chips"]["C1"]["frames"]) == len(bad)
+    made = [path.relative_to(good) for path in sorted(good.glob("s*/*"))]
+    assert len(made) == 5  # sky, stack, weight, flags, WCS
+    assert [path.relative_to(among) for path in sorted(among.glob("s*/*"))] == made
+    differ = [
+        path.name for path in made if (good / path).read_bytes() != (among / path).read_bytes()
+    ]
+    assert differ == []
+
+
 def hurt(path: Path, fault: Fault, k: int) -> None:
     """Spoil a copy of a good ramp; what is a copy no more has noise of its own."""
     with fits.open(path, mode="update") as opened:

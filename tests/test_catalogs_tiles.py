@@ -1,13 +1,19 @@
-"""The cache by tiles of the sky, without a network: what is asked for, kept and given back."""
+"""The cache by tiles of the sky: what is asked for, kept, given back; and several at once."""
+
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.table import Table
 
-from catalogcase import on_cap, within
+from catalogcase import on_cap, two_mass, within
+from faulttable import tell
 from photometrus.errors import ServiceError
 from photometrus.io.catalogs import tiles
+from servers import HOST, free_port, web_server
 
 CONES = [
     *((150.0, -30.0, 0.35), (0.02, 3.0, 0.91), (359.9, -0.5, 0.35), (45.0, -89.95, 0.91)),
@@ -109,4 +115,43 @@ def test_a_folder_that_refuses_costs_a_warning(tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
     sky = Sky((150.0, -30.0, 0.35))
     assert len(tiles.cached("X", (150.0, -30.0, 0.35), tmp_path / "file", sky)) > 100
-    assert "not kept" in caplog.text
+    tell("a catalogue cache that may not be written", caplog.text)
+
+
+ASK = """
+import hashlib, sys
+from pathlib import Path
+from photometrus.io.catalogs import reference
+stars = reference("2MASS", (150.0, -30.0), 0.5, "J", cache=Path(sys.argv[1]), services=sys.argv[2:])
+print(len(stars), hashlib.sha256(stars.as_array().tobytes()).hexdigest())
+"""
+
+
+def test_processes_that_fill_the_same_tiles_at_the_same_moment(tmp_path):
+    """A web server answers when all have asked: then they write, and one reads on and on."""
+    n, cache, served = 3, tmp_path / "cache", tmp_path / "served"
+    served.mkdir()
+    stars = two_mass(5000, (150.0, -30.0), 2.0, 1)
+    stars["RAJ2000"].unit = stars["DEJ2000"].unit = u.deg
+    stars.write(served / "stars.xml", format="votable")  # all, whatever cone is asked for
+    together = threading.Barrier(n)
+    command = [sys.executable, "-c", ASK, str(cache)]
+    with web_server(served) as server:
+        server.before = lambda path: together.wait(60)
+        service = f"scs+{server.url}/stars.xml?"
+        running = [
+            subprocess.Popen([*command, service], stdout=subprocess.PIPE, text=True)
+            for _ in range(n)
+        ]
+        seen = set()
+        while any(process.poll() is None for process in running):
+            seen |= {tiles._kept(path) is not None for path in cache.rglob("*.fits")}
+        assert [process.returncode for process in running] == [0] * n
+        assert len(server.requests) == n
+    assert seen == {True}
+    answers = {process.stdout.read() for process in running}
+    nowhere = f"scs+http://{HOST}:{free_port()}/?"
+    later = subprocess.run([*command, nowhere], capture_output=True, text=True, check=True)
+    assert answers == {later.stdout}
+    assert int(later.stdout.split()[0]) == len(within(stars, (150.0, -30.0), 0.5))
+    assert {path.suffix for path in cache.rglob("*") if path.is_file()} == {".fits"}

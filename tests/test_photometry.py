@@ -206,27 +206,72 @@ def test_a_light_curve_of_what_cannot_be_measured_fails(tree, tmp_path, capsys):
 # ---------------------------------------------------------------- after the pipeline
 
 
-def test_the_whole_way_from_the_archive_to_the_report(shared_data, tmp_path, capsys):
-    data = shared_data / "dev_small"
-    # Where and how bright: truth/meta.json.
-    ra, dec, mag = "83.475608", "-32.566903", 17.0
+# Where and how bright the transient is: truth/meta.json.
+RA, DEC, MAG = "83.475608", "-32.566903", 17.0
+
+
+@pytest.fixture(scope="module")
+def whole(shared_data, tmp_path_factory) -> tuple[Path, list[str]]:
+    """A window of two chips, from the archive to the report: its folder, and the command."""
+    data, folder = shared_data / "dev_small", tmp_path_factory.mktemp("whole")
     words = (
-        *("-parent", tmp_path / "p", "-target", "GRB240825A", "-date", "20240825", "-band", "H"),
+        *("-parent", folder / "p", "-target", "GRB240825A", "-date", "20240825", "-band", "H"),
         *("-chip", "1,2", "-archive", data, "-catalog", data / "refcat_2mass.fits"),
-        *("-flat_dir", tmp_path / "flats", "-keep", "final", "-no_plots"),
-        *("-grb_ra", ra, "-grb_dec", dec, "-grb_radius", "5arcsec", "-t0", "2024-08-25T15:52:59"),
+        *("-flat_dir", folder / "flats", "-keep", "final", "-no_plots"),
+        *("-grb_ra", RA, "-grb_dec", DEC, "-grb_radius", "5arcsec", "-t0", "2024-08-25T15:52:59"),
     )
-    code = main(["full", *(str(word) for word in words)])
-    told = capsys.readouterr()
-    assert code in (0, 3), told.err
+    command = ["full", *(str(word) for word in words)]
+    assert main(command) in (0, 3)
+    return folder / "p", command
+
+
+def test_the_whole_way_from_the_archive_to_the_report(whole):
+    parent, _ = whole
     stem = "GRB_H_C1_{}_local_01598997".format
-    row = Table.read(tmp_path / "p" / "stack" / f"{stem('Data')}.ecsv")[0]
+    row = Table.read(parent / "stack" / f"{stem('Data')}.ecsv")[0]
     # AB; the zero point of a few dozen stars of 2MASS adds a hundredth.
-    assert abs(row["HpsfMag"] - (mag + 1.374)) < 2 * np.hypot(row["HpsfMag_Err"], 0.02)
-    report = (tmp_path / "p" / "stack" / f"{stem('Report')}.txt").read_text()
+    assert abs(row["HpsfMag"] - (MAG + 1.374)) < 2 * np.hypot(row["HpsfMag_Err"], 0.02)
+    report = (parent / "stack" / f"{stem('Report')}.txt").read_text()
     assert re.search(r"T-T0 \(mid\)\s+17\.8 min", report)
-    other = (tmp_path / "p" / "stack" / f"{stem('Report').replace('C1', 'C2')}.txt").read_text()
+    other = (parent / "stack" / f"{stem('Report').replace('C1', 'C2')}.txt").read_text()
     assert "not on this stack" in other
     for chip in (1, 2):
-        (made,) = (tmp_path / "p" / "stack").glob(f"coadd*.C{chip}.local.ecsv")
+        (made,) = (parent / "stack").glob(f"coadd*.C{chip}.local.ecsv")
         assert Table.read(made).meta["n_stars"] >= 5
+
+
+def test_what_full_has_measured_stands(whole, capsys):
+    parent, command = whole
+
+    def again(*more: str) -> tuple[str, str]:
+        """What is shown, and what is told beside it."""
+        assert main([*command, *more]) in (0, 3)
+        told = capsys.readouterr()
+        return told.out[told.out.index("magnitudes:") :], " ".join(told.err.split())
+
+    def times() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in parent.glob("stack/*")}
+
+    shown, told = again("-restart")
+    assert "measured" not in told
+    before = times()
+    stands = "{}: measured before of the same; -restart measures it again".format
+    names = [f"coadd.Open-H.01598997-01599013.C{chip}" for chip in (1, 2)]
+    same, told = again()
+    assert same == shown
+    assert all(stands(name) in told for name in names)
+    assert times() == before
+    # Somebody has measured one of them in another way meanwhile.
+    (catalog,) = parent.glob("stack/coadd*.C2.local.ecsv")
+    catalog.write_text(catalog.read_text().replace("AB", "BA"))
+    same, told = again()
+    assert same == shown
+    assert stands(names[0]) in told
+    assert f"{names[1]} is measured again: stack/{catalog.name} changed" in told
+    other, told = again("-magsys", "Vega")
+    assert f"{names[0]} is measured again: photometry.magsys AB → Vega" in told
+    assert other != shown
+    (parent / "photometry.json").write_text("{")  # of an older version, or anybody's
+    same, told = again()
+    assert same == shown
+    assert "measured" not in told

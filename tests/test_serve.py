@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from markupsafe import escape
 
-from holding import holder
 from htmlcase import BREAKOUT, HOSTILE, make_tree
+from lockcase import holder
 from photometrus.cli import main
 from photometrus.errors import MissingInput, PhotometrusError
 from photometrus.htmlreport.page import write_report

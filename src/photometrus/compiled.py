@@ -3,7 +3,8 @@
 Numba's own files go by number, and an index names one before it is written: a process that is
 killed between the two, or two processes at once after the source has changed, can leave the machine
 code of one signature, or of older source, under the name of another. Here the name of a file says
-what is in it, and there is no index. A disk that is full or may not be written costs time only.
+what is in it, and there is no index. A disk that is full or may not be written costs time only, and
+so does a user who has no folder that may be written.
 """
 
 import hashlib
@@ -16,6 +17,8 @@ from typing import Any
 
 import numba
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.codegen import JITCodeLibrary
+from numba.core.registry import cpu_target
 
 
 def njit(**options: Any) -> Callable[[Callable], Any]:
@@ -23,18 +26,43 @@ def njit(**options: Any) -> Callable[[Callable], Any]:
     keep = options.pop("cache", False)
 
     def compiled(function: Callable) -> Any:
+        _with_own_copies()
         kernel: Any = numba.njit(**options)(function)
         if keep and hasattr(kernel, "py_func"):  # not with NUMBA_DISABLE_JIT
-            kernel._cache = _Cache(function)
+            with suppress(RuntimeError):  # no folder to keep it in
+                kernel._cache = _Cache(function)
         return kernel
 
     return compiled
 
 
+class _Library(JITCodeLibrary):
+    """Machine code with copies of its own of the kernels that it calls.
+
+    Numba lets whichever copy was loaded first in a process serve all callers, and copies with
+    `fastmath` need not round alike: a process that compiles would give other bits than one that
+    reads what that one has compiled.
+    """
+
+    def _optimize_final_module(self) -> None:
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage.name == "linkonce_odr":
+                function.linkage = "internal"
+        super()._optimize_final_module()
+
+
+@cache
+def _with_own_copies() -> None:
+    """From now on machine code is made as `_Library` says."""
+    cpu_target.target_context.codegen()._library_class = _Library
+
+
 def is_kept(kernel: Any) -> bool:
     """Whether an earlier process has left machine code of this kernel, of this source, on disk."""
     cached = getattr(kernel, "_cache", None)
-    return cached is None or any(cached._cache_file.current())
+    if cached is None:  # with NUMBA_DISABLE_JIT there is nothing to keep
+        return True
+    return isinstance(cached, _Cache) and any(cached.files.current())
 
 
 class _Cache(FunctionCache):
@@ -43,7 +71,8 @@ class _Cache(FunctionCache):
     def __init__(self, function: Callable) -> None:
         super().__init__(function)
         sources = _sources(Path(function.__code__.co_filename).parent)
-        self._cache_file = _Files(self._cache_path, self._impl.filename_base, sources)
+        self.files = _Files(self._cache_path, self._impl.filename_base, sources)
+        self._cache_file = self.files
 
     def _save_overload(self, sig: Any, data: Any) -> None:
         with suppress(OSError):

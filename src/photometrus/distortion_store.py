@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from photometrus.distortion import Distortion, aged, kept_terms, together
+from photometrus.errors import StorageError
 from photometrus.io.lock import alone as alone_in
 from photometrus.io.whole import make_folder, remove, storing, write_text
 
@@ -135,16 +136,24 @@ def lend(store: Path, private: Path, band: str) -> None:
         part.replace(private)
 
 
-def give_back(private: Path, store: Path) -> None:
-    """What an observation left beside its copy of the store goes into the store."""
+def give_back(private: Path, store: Path) -> bool:
+    """What an observation left beside its copy of the store goes into the store; whether it did.
+
+    A store that may not be written is no reason to call an observation failed that is complete.
+    """
     said = sorted((private / OWN).glob("distortion.*.json"))
     if not said:
-        return
-    with alone_in(store):
-        for path in store.glob("distortion.*.part"):
-            remove(path)  # of a run that was killed while it wrote
-        for path in said:
-            _take_over(_entries(path), store / path.name)
+        return True
+    try:
+        with alone_in(store, "distortion_dir (in the configuration)"):
+            for path in store.glob("distortion.*.part"):
+                remove(path)  # of a run that was killed while it wrote
+            for path in said:
+                _take_over(_entries(path), store / path.name)
+    except StorageError as error:
+        log.warning("what these frames say of the distortion is not in the store yet: %s", error)
+        return False
+    return True
 
 
 def _take_over(own: list[Entry], path: Path) -> None:

@@ -185,6 +185,7 @@ def _background(result: Coadd, stars: StarMask) -> Map:
         hide = (hidden(rows.start, rows.stop) != 0) | (result.weight[rows] <= 0)
         cell_modes(result.data[rows], hide.view(np.uint8), cell, y0, values, scatter, count)
     weight = binned(result.weight, cell).values
-    values *= np.sqrt(weight * count)
+    with np.errstate(invalid="ignore"):  # cells that nobody saw
+        values *= np.sqrt(weight * count)
     values[count < MIN_CELL_SHARE * cell**2] = np.nan
     return Map(values, cell)

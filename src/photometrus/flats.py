@@ -214,7 +214,7 @@ class FlatSupply:
         """Make the flat of a chip if the store lacks it; notes about what could not be had."""
         if not self.lacks(chip):
             return []
-        with alone(self.store.folder):
+        with alone(self.store.folder, "-flat_dir"):
             for path in self.store.folder.glob("mflat.*.part"):
                 remove(path)  # of a run that was killed while it wrote
             # Another run may have made it meanwhile.

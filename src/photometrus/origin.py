@@ -28,6 +28,8 @@ NOT_CODE = (
     "lightcurve",
 )
 """Rooms whose code changes no product of a chip."""
+MEASURING = ("photometry", "report")
+"""Those of them whose code changes what is measured of a stack."""
 MAX_REASONS = 3
 LESS = {
     "run.pages": (True, False),
@@ -36,6 +38,9 @@ LESS = {
     "run.depth_map": (True, False),
     "substacks.growing": (True, False),
     "substacks.alternating": (True, False),
+    "photometry.plots": (True, False),
+    "photometry.keep": (True, False),
+    "photometry.parquet": (True, False),
 }
 """Setting: (then, now) with which now nothing is wanted that is not there."""
 
@@ -122,20 +127,24 @@ def shared_digest(shared: FieldFit | None) -> str:
 
 
 @cache
-def versions() -> dict[str, str]:
-    """Of the package, its code, and the libraries that change bits."""
-    root = Path(__file__).parent
+def versions(*, photometry: bool = False) -> dict[str, str]:
+    """Of the package, its code, and the libraries that change bits.
+
+    photometry : of what measures a stack, too
+    """
+    names = (*LIBRARIES, "sep") if photometry else LIBRARIES
     return {
         "photometrus": __version__,
-        "code": _digest(*_sources(root)),
-        **{name: version(name) for name in LIBRARIES},
+        "code": _digest(*_sources(MEASURING if photometry else ())),
+        **{name: version(name) for name in names},
     }
 
 
-def _sources(root: Path) -> Iterable[bytes]:
+def _sources(more: tuple[str, ...]) -> Iterable[bytes]:
+    root = Path(__file__).parent
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root).parts[0].removesuffix(".py")
-        if name not in NOT_CODE:
+        if name not in NOT_CODE or name in more:
             yield path.read_bytes()
 
 

@@ -169,8 +169,8 @@ def _distortions(material: Material, config: Config) -> Iterator[str]:
         remove(private)
     distortion_store.lend(store, private, material.products.band)
     yield str(private)
-    distortion_store.give_back(private, store)
-    remove(private)
+    if distortion_store.give_back(private, store):
+        remove(private)
 
 
 def _reduce_parts(

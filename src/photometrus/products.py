@@ -15,6 +15,7 @@ The tree of one observation (one field, date and band), which users know by hear
     PARENT/stack/exptime.Open-J.<first>-<last>.C1.fits  depth....fits
     PARENT/stack/qa.Open-J.<first>-<last>.C1.png       the chip's page: how good it all is
     PARENT/ramp_fit_log_2024-06-06.dat  .clean.dat  run.json  config.toml  report.html
+    PARENT/photometry.json                             what `full` has measured of which stacks
     PARENT/photometrus.log                             all that was told, run after run
 
 What is measured on a stack stands beside it::
@@ -219,6 +220,11 @@ class Products:
     def run_record(self) -> Path:
         """What was done, to what, and how well."""
         return self.root / "run.json"
+
+    @property
+    def photometry_record(self) -> Path:
+        """What `full` has measured of which stacks, with what."""
+        return self.root / "photometry.json"
 
     @property
     def journal(self) -> Path:

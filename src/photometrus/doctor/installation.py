@@ -60,6 +60,11 @@ def libraries() -> Finding:
 def compiled() -> Finding:
     """Whether compiled kernels are kept, and are there."""
     functions = list(kernels_in(kernels))
+    if not functions:
+        return Finding(
+            "kernels", "warning", "no folder may be written to keep them; every run compiles anew,"
+            " a minute", "give a folder in the environment variable NUMBA_CACHE_DIR",
+        )  # fmt: skip
     folders = {Path(function.stats.cache_path) for function in functions}
     closed = [folder for folder in folders if not _writable(folder)]
     if closed:

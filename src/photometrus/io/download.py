@@ -17,7 +17,7 @@ from photometrus.io.archive import CHUNK_BYTES, N_TRIES, Archive, Place, fallbac
 from photometrus.io.arriving import Arriving
 from photometrus.io.fz import fault, unpack
 from photometrus.io.transport import AbsentError, BrokenError, Stream, Transport
-from photometrus.io.whole import flush, storing, write_bytes
+from photometrus.io.whole import storing, write_bytes
 from photometrus.products import RampId
 
 log = logging.getLogger(__name__)
@@ -212,9 +212,13 @@ class _Job:
 
         What came before a line broke is kept, and the next try goes on behind it.
         """
-        arriving = Arriving(path, packed=place.kind.endswith("_fz"))
+        source = f"{self.archive} {place.path}"
+        arriving = Arriving(path, packed=place.kind.endswith("_fz"), source=source)
+        if arriving.n_bytes:
+            came = f"{ramp}: {place.path}: {arriving.n_bytes} bytes"
+            log.info("%s of an earlier run are here: going on behind them", came)
         end = time.monotonic() + self.limits.max_file_s
-        attempt, furthest = 0, 0
+        attempt, furthest = 0, arriving.n_bytes
         try:
             while True:
                 try:
@@ -248,8 +252,7 @@ class _Job:
                 "again next time", ramp, place.path, wrong,
             )  # fmt: skip
         with _writing(arriving.goal):
-            flush(arriving.part)
-            arriving.part.replace(arriving.goal)
+            arriving.finish()
 
     def _copy(
         self, transport: Transport, path: str, arriving: Arriving, ramp: RampId, end: float

@@ -54,7 +54,7 @@ class Holder:
     @property
     def here(self) -> bool:
         """Whether it is, or was, on this machine: the kernel then knows whether it still runs."""
-        return self.host == socket.gethostname() or bool(self.boot and self.boot == _boot())
+        return self.host == socket.gethostname() or bool(self.boot and self.boot == boot_id())
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def _holder(handle: int) -> Holder | None:
 
 def _sign(handle: int, path: Path, command: str) -> None:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    holder = Holder(_user(), socket.gethostname(), os.getpid(), now, command, _boot())
+    holder = Holder(_user(), socket.gethostname(), os.getpid(), now, command, boot_id())
     try:
         with storing(path):
             os.ftruncate(handle, 0)
@@ -229,7 +229,8 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _boot() -> str:
+def boot_id() -> str:
+    """The same until this machine is started anew; empty where it does not tell."""
     try:
         return BOOT.read_text("ascii").strip()
     except OSError:
@@ -237,14 +238,15 @@ def _boot() -> str:
 
 
 @contextlib.contextmanager
-def alone(store: Path) -> Iterator[None]:
+def alone(store: Path, option: str = "folder") -> Iterator[None]:
     """Nobody else changes a store that many runs share; whoever does is waited for.
 
+    option : what gives another store, for the message when it cannot be made
     Where the file system has no locks it is not; files are whole all the same.
     """
-    make_folder(store)
+    make_folder(store, option)
     path = store / STORE_NAME
-    with storing(path):
+    with storing(path, option):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         try:

@@ -25,8 +25,8 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def _write(array: NDArray[Any], path: Path) -> None:
-    with storing(path):
-        array.tofile(path)
+    with storing(path), path.open("wb") as file:
+        file.write(array.data)  # not tofile, which does not say why it could not
 
 
 class Spooled:

@@ -37,15 +37,18 @@ def whole(path: Path, *, sync: bool = True) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def storing(path: Path) -> Iterator[None]:
-    """Turns what the system says of a disk that cannot be written into a StorageError."""
+def storing(path: Path, option: str = "folder") -> Iterator[None]:
+    """Turns what the system says of a disk that cannot be written into a StorageError.
+
+    option : what gives another one
+    """
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
         raise StorageError(
-            f"{path}: cannot be written ({reason}); free some space or choose another folder, then "
-            "type the same command to go on"
+            f"{path}: cannot be written ({reason}); free some space or choose another {option}, "
+            "then type the same command to go on"
         ) from error
 
 
@@ -77,13 +80,16 @@ def warn_of_links(folder: Path) -> None:
             log.warning("%s is a link: its products go to %s", path, path.resolve())
 
 
-def make_folder(path: Path) -> None:
-    """A folder and those above it; StorageError when it cannot be made."""
+def make_folder(path: Path, option: str = "-parent") -> None:
+    """A folder and those above it; StorageError when it cannot be made.
+
+    option : what gives another one
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
-            f"{path}: cannot be made ({error.strerror}); choose another -parent"
+            f"{path}: cannot be made ({error.strerror}); choose another {option}"
         ) from error
 
 

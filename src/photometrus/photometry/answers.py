@@ -96,6 +96,11 @@ def judged(
     return known
 
 
+def halves_beside(path: Path) -> list[Path]:
+    """The two stacks of every other frame, as far as they are there."""
+    return [half for part in HALVES if (half := _part(path, part)) is not None]
+
+
 def halves_of(path: Path, measured: Measures, config: Config) -> Table | None:
     """Fluxes of all sources in the two stacks of every other frame; None without them."""
     fluxes = Table()

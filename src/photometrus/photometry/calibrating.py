@@ -26,6 +26,9 @@ MARGIN_DEG = 0.01
 MAX_CROP_SHARE = 1 / 12
 """Of the side of an image: a crop that leaves hardly anything serves nobody."""
 
+INSTEAD = "was asked instead of"
+"""In a note: the service of the survey that suits best did not answer."""
+
 
 @dataclass(frozen=True, eq=False)
 class Zero:
@@ -108,7 +111,7 @@ def find_stars(
             notes.append(f"{source} has no star here")
             continue
         if failures:
-            notes.append(f"{source} was asked instead of {asked[0]}: {failures[0]}")
+            notes.append(f"{source} {INSTEAD} {asked[0]}: {failures[0]}")
         return stars
     if not failures:
         raise MissingInput(

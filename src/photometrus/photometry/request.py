@@ -1,6 +1,7 @@
 """What is wanted of a stack's photometry, and what came of it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,24 @@ class PhotometryRequest:
     query_only: bool = False
     plots_only: bool = False
     command: str = ""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a command tells of a stack's photometry; JSON can hold it.
+
+    row : the cells below COLUMNS; made : paths; sightings : of each target its name, verdict,
+    sentence
+    """
+
+    name: str
+    system: str
+    row: Sequence[str]
+    refused: str
+    notes: Sequence[str]
+    sightings: Sequence[Sequence[str]]
+    reports: Sequence[str]
+    made: Sequence[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +96,19 @@ class Photometry:
             (zp.survey if zp is not None else "") or "-",
             figure(self.limit_5sigma, 2),
             figure(self.limit50, 2),
+        )
+
+    def told(self) -> Told:
+        """What is told of it."""
+        return Told(
+            self.info.name,
+            self.system,
+            self.row(),
+            self.refused,
+            self.notes,
+            [(one.target.name, one.verdict, one.sentence) for one in self.sightings],
+            self.reports,
+            [str(path) for path in self.made],
         )
 
     def __repr__(self) -> str:

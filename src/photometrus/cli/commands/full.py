@@ -8,6 +8,7 @@ from photometrus.cli.command import FAILED, Command
 from photometrus.cli.commands.photometry import AIMING, CALIBRATING, MAKING, measured
 from photometrus.cli.commands.pipeline import NEXT, PIPELINE, reduced
 from photometrus.cli.options import COMMON, Option
+from photometrus.products import Products
 
 if TYPE_CHECKING:
     from photometrus.cli.order import Order
@@ -33,7 +34,10 @@ def full(order: "Order") -> int:
     if not what.survey and not what.catalog and Path(catalog).is_file():
         what = replace(what, catalog=catalog)
     config = replace(config, photometry=what)
-    code = max(code, measured(order, stacks, config, order["band"]))
+    products = Products(observation.record.parent, order["band"])
+    if order.get("restart", False):
+        products.photometry_record.unlink(missing_ok=True)
+    code = max(code, measured(order, stacks, config, order["band"], products.photometry_record))
     if config.run.pages:
         from photometrus.htmlreport.page import try_report
 

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from photometrus.cli.show import Screen
     from photometrus.config import Config
     from photometrus.frame import Progress
-    from photometrus.photometry.request import Photometry
+    from photometrus.photometry.request import PhotometryRequest, Told
+    from photometrus.photometry.standing import Standing
     from photometrus.sighting import Target
+    from photometrus.workers import Each
 
 DEFAULT_RADIUS_ARCSEC = 4.0
 STACKS = ("coadd.*.fits", "coadd.*.fits.fz")
@@ -126,14 +128,72 @@ def stacks_in(folder: Path) -> list[Path]:
     return sorted(whole)
 
 
-def measured(order: "Order", stacks: list[Path], config: "Config", band: str) -> int:
-    """Measure stacks one after the other and show what came of each; the exit code."""
-    from photometrus.photometry.recipe import measure_stack
-    from photometrus.photometry.request import PhotometryRequest
+def measured(
+    order: "Order", stacks: list[Path], config: "Config", band: str, record: Path | None = None
+) -> int:
+    """Measure stacks one after the other and show what came of each; the exit code.
+
+    record : of what was measured before; those that would come out the same stand
+    """
+    from photometrus.photometry.standing import Standing
     from photometrus.workers import cores, threads
 
+    request = requested(order, stacks[0], config, band)
+    partly = request.query_only or request.plots_only
+    standing = None if record is None or partly else Standing(record)
+    results: list[Told] = []
+    rows = dict(zip(stacks, row_names(stacks), strict=True))
+    order.keep_journal(observation_of(stacks[0]))
+    with (
+        order.screen.progress(MEASURING, list(rows.values())) as progress,
+        threads(config.run.threads or cores()) as each,
+    ):
+        for stack, row in rows.items():
+            measure = partial(_measured, standing, replace(request, stack=stack), config, each)
+            try:
+                results.append(measure(partial(_of_row, row, progress), order.screen))
+            except PhotometrusError as error:
+                if len(stacks) == 1:
+                    raise
+                progress(f"{row} failed", 1, 1)
+                order.screen.warn(f"{stack.name}: {error}")
+    if not results:
+        return FAILED
+    show(order.screen, results, query=request.query_only)
+    refused = any(one.refused for one in results)
+    return LOSSES if len(results) < len(stacks) or refused else DONE
+
+
+def _measured(
+    standing: "Standing | None",
+    request: "PhotometryRequest",
+    config: "Config",
+    each: "Each",
+    progress: "Progress",
+    screen: "Screen",
+) -> "Told":
+    """What is told of a stack: measured now, or before."""
+    from photometrus.photometry.recipe import measure_stack
+
+    before = None if standing is None else standing.of(request, config)
+    if before is not None:
+        progress("as before", 1, 1)
+        return before
+    begun = time.monotonic()
+    one = measure_stack(request, config, each=each, progress=progress)
+    if standing is not None:
+        standing.keep(request, config, one)
+    progress("finished", 1, 1)
+    screen.step(f"{request.stack.name}: {time.monotonic() - begun:.1f} s")
+    return one.told()
+
+
+def requested(order: "Order", stack: Path, config: "Config", band: str) -> "PhotometryRequest":
+    """What is wanted of a stack; UsageError for what contradicts itself."""
+    from photometrus.photometry.request import PhotometryRequest
+
     request = PhotometryRequest(
-        stack=stacks[0],
+        stack=stack,
         band=band,
         targets=targets_of(order),
         target_name=order.get("grb_name", "GRB"),
@@ -148,36 +208,7 @@ def measured(order: "Order", stacks: list[Path], config: "Config", band: str) ->
         raise UsageError("-plots_only draws and -no_plots does not; give one of them")
     if request.targets_only and not request.targets:
         raise UsageError("-grb_only needs a target: -grb_ra and -grb_dec, or -grb_coordlist")
-    results: list[Photometry] = []
-    failed = False
-    rows = dict(zip(stacks, row_names(stacks), strict=True))
-    order.keep_journal(observation_of(stacks[0]))
-    with (
-        order.screen.progress(MEASURING, list(rows.values())) as progress,
-        threads(config.run.threads or cores()) as each,
-    ):
-        for stack, row in rows.items():
-            begun = time.monotonic()
-            try:
-                one = measure_stack(
-                    replace(request, stack=stack), config, each=each,
-                    progress=partial(_of_row, row, progress),
-                )  # fmt: skip
-            except PhotometrusError as error:
-                if len(stacks) == 1:
-                    raise
-                progress(f"{row} failed", 1, 1)
-                order.screen.warn(f"{stack.name}: {error}")
-                failed = True
-                continue
-            results.append(one)
-            progress(f"{row} finished", 1, 1)
-            order.screen.step(f"{stack.name}: {time.monotonic() - begun:.1f} s")
-    if not results:
-        return FAILED
-    show(order.screen, results, query=request.query_only)
-    refused = any(one.refused for one in results)
-    return LOSSES if failed or refused else DONE
+    return request
 
 
 def row_names(stacks: Sequence[Path]) -> list[str]:
@@ -216,23 +247,23 @@ def targets_of(order: "Order") -> "tuple[Target, ...]":
     return one + many
 
 
-def show(screen: "Screen", results: "list[Photometry]", *, query: bool = False) -> None:
+def show(screen: "Screen", results: "list[Told]", *, query: bool = False) -> None:
     """The tables of what was measured, the targets, the notes, the files."""
     if not query:
         from photometrus.photometry.request import COLUMNS
 
         system = results[0].system
-        screen.table(f"magnitudes: {system or 'none'}", COLUMNS, [one.row() for one in results])
+        screen.table(f"magnitudes: {system or 'none'}", COLUMNS, [one.row for one in results])
     for one in results:
         if one.refused:
-            screen.warn(f"{one.info.name}: not calibrated: {one.refused}")
-        screen.notes(f"{one.info.name}: {note}" for note in one.notes)
-        for sighting in one.sightings:
-            screen.line(f"{one.info.name}: {sighting.target.name}: {sighting.sentence}")
-        if len(one.sightings) == 1 and one.sightings[0].verdict != "not covered":
+            screen.warn(f"{one.name}: not calibrated: {one.refused}")
+        screen.notes(f"{one.name}: {note}" for note in one.notes)
+        for target, _, sentence in one.sightings:
+            screen.line(f"{one.name}: {target}: {sentence}")
+        if len(one.sightings) == 1 and one.sightings[0][1] != "not covered":
             screen.raw("\n" + one.reports[0] + "\n" if one.reports else "")
         for path in one.made:
-            screen.line(f"{path}")
+            screen.line(path)
 
 
 PHOTOMETRY = Command(

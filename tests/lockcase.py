@@ -1,4 +1,4 @@
-"""Another process that works in a folder, for tests of its lock."""
+"""Another process that works in a folder."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ with locked(Path(sys.argv[1]), "photometrus pipeline -target a"):
 
 @contextmanager
 def holder(folder: Path) -> Iterator[subprocess.Popen]:
-    """Another process that works in a folder until it gets a line, or is killed."""
+    """It works there until it gets a line, or is killed."""
     command = [sys.executable, "-c", HOLD, str(folder)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
