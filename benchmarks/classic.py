@@ -24,7 +24,7 @@ from astropy.table import Table
 from astropy.time import Time
 
 from helpers import Array, robust_sigma
-from photometrus.io import catalogs, external, fitsfile, ldac, rampfile
+from photometrus.io import catalogs, external, fitsfile, headfile, ldac, rampfile
 from photometrus.products import Products, RampId, parse_ramp
 from photometrus.reference import at_epoch
 from photometrus.wcs import tpv_cards
@@ -148,7 +148,7 @@ def put_solution(image: Path) -> None:
     data, header = fitsfile.read_image(image)
     for key in [key for key in header if DISTORTION.match(key)]:
         del header[key]
-    header.update(ldac.read_head(image.with_suffix(".head")))
+    header.update(headfile.read_head(image.with_suffix(".head")))
     fitsfile.write_image(image, data, header)
 
 

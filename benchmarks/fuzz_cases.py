@@ -16,7 +16,17 @@ from photometrus import config, flats
 from photometrus.cli import angles
 from photometrus.frame import Coadd, Frame
 from photometrus.htmlreport.page import write_report
-from photometrus.io import catalogs, fitsfile, fz, ldac, nightlog, rampfile, stackfile
+from photometrus.io import (
+    catalogs,
+    fitsfile,
+    fz,
+    headfile,
+    ldac,
+    nightlog,
+    observed,
+    rampfile,
+    stackfile,
+)
 from photometrus.products import Products
 from photometrus.resume import damage, recorded
 from photometrus.selection import SelectConfig, by_header
@@ -161,10 +171,10 @@ def read_log(path: Path) -> None:
     text = nightlog.decode(path.read_bytes())
     nightlog.clean_log(text)
     table = nightlog.read_log(path)
-    nightlog.summarise(table)
-    nightlog.flats(table, "J")
-    nightlog.raw_frames(table, nightlog.select(table, "field1111", "J"))
-    nightlog.blocks(table, "field1111", "J")
+    observed.summarise(table)
+    observed.flats(table, "J")
+    observed.raw_frames(table, observed.select(table, "field1111", "J"))
+    observed.blocks(table, "field1111", "J")
 
 
 def read_catalog(path: Path) -> None:
@@ -175,7 +185,7 @@ def read_catalog(path: Path) -> None:
 
 def read_wcs(path: Path) -> None:
     """A header with a solution, asked for places."""
-    header = ldac.read_head(path) if path.suffix == ".head" else fitsfile.read_header(path)
+    header = headfile.read_head(path) if path.suffix == ".head" else fitsfile.read_header(path)
     wcs = stackfile.celestial(header, path)
     ra, dec = pixel_to_sky(wcs, np.array([1.0, 50.0]), np.array([2.0, 60.0]))
     sky_to_pixel(wcs, ra, dec)
@@ -289,7 +299,7 @@ def seeds(folder: Path) -> None:
     bad = (data > 1e4).astype(np.uint8)
     put("flat", fits.PrimaryHDU(filled / 500 + 0.5), fits.ImageHDU(bad, name="BADPIX"))
     fitsfile.write_header(folder / "wcs", solved)
-    ldac.write_head(folder / "head", tpv_cards(wcs))
+    headfile.write_head(folder / "head", tpv_cards(wcs))
     n = 40
     x = np.linspace(1, 90, n)
     plain = fits.Header([("NAXIS1", 96), ("NAXIS2", 96), *tpv_cards(wcs).cards])

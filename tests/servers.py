@@ -389,13 +389,15 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def web_server(root: Path, *, listing: bool = True, password: str = "") -> Iterator[WebServer]:
-    """Serves `root` at ``http://127.0.0.1:<port>``."""
+def web_server(
+    root: Path, *, listing: bool = True, password: str = "", host: str = HOST
+) -> Iterator[WebServer]:
+    """Serves `root` at ``http://127.0.0.1:<port>``, or another address of this machine."""
     state = WebServer(listing=listing, password=password)
     handler = partial(_Handler, state=state, directory=str(root))
-    server = ThreadingHTTPServer((HOST, 0), handler)
+    server = ThreadingHTTPServer((host, 0), handler)
     server.daemon_threads = True
-    state.url = f"http://{HOST}:{server.server_address[1]}"
+    state.url = f"http://{host}:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

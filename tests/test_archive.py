@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import threading
 from dataclasses import replace
@@ -9,6 +10,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from astropy.io import fits
 
@@ -29,8 +31,9 @@ from archivecase import (  # noqa: F401 - fixtures, some of them for every test
 from photometrus.errors import MissingInput, PhotometrusError, ServiceError, UsageError
 from photometrus.io import archive as archives
 from photometrus.io import download as downloads
-from photometrus.io import fz, nightlog
+from photometrus.io import fz, nightlog, observed
 from photometrus.io.archive import fetch_log, nights_near, open_archive
+from photometrus.io.credentials import in_the_open, warn_of_plain_text
 from photometrus.io.download import DownloadEvent, Downloads, download, write_failed
 from photometrus.io.transport import parse_address
 from photometrus.products import RampId, clean_log_name, log_name
@@ -44,7 +47,7 @@ def fetch_night(url: str, folder: Path) -> Downloads:
     """The development night as a caller fetches it, all four chips."""
     with open_archive(url) as archive:
         table = nightlog.read_log(fetch_log(archive, NIGHT, folder))
-        chosen = nightlog.select(table, TARGET, BAND)
+        chosen = observed.select(table, TARGET, BAND)
         assert [ramp.serial for ramp in chosen] == SERIALS
         ramps = [ramp.on_chip(chip) for chip in (1, 2, 3, 4) for ramp in chosen]
         return download(archive, ramps, to(folder))
@@ -481,6 +484,47 @@ def test_a_web_server_that_wants_a_password(made, tmp_path):
             assert "wrong" not in str(caught.value)
         with open_archive(server.url.replace("://", "://me:se%20cret@")) as archive:
             assert fetch_log(archive, NIGHT, tmp_path).exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [
+        ("http://me:secret@archive.example/", True),
+        ("http://me:secret@192.0.2.7:8080/data", True),
+        ("http://me:secret@[2001:db8::7]/", True),
+        ("http://with.netrc.example/", True),
+        ("http://me@archive.example/", False),  # a user without a password
+        ("http://archive.example/", False),
+        ("https://me:secret@archive.example/", False),
+        ("sftp://me:secret@archive.example/", False),
+        ("http://me:secret@127.0.0.1:8080/", False),  # this machine, or the end of a tunnel
+        ("http://me:secret@[::1]/", False),
+        ("http://me:secret@localhost/", False),
+    ],
+)
+def test_a_password_in_the_open_is_known(url, warned, tmp_path, monkeypatch):
+    monkeypatch.delenv("PHOTOMETRUS_WEB_PASSWORD", raising=False)
+    (tmp_path / "netrc").write_text("machine with.netrc.example login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert in_the_open(parse_address(url)) == warned
+
+
+def test_a_password_in_the_open_is_warned_of_once(made, tmp_path, caplog):
+    known = [one for several in psutil.net_if_addrs().values() for one in several]
+    mine = [one.address for one in known if one.family == socket.AF_INET]
+    addresses = [address for address in mine if not address.startswith("127.")]
+    host = addresses[0] if addresses else HOST
+    warn_of_plain_text.cache_clear()
+    with web_server(made, password="me:se cret", host=host) as server:
+        for folder in ("a", "b"):
+            with open_archive(server.url.replace("://", "://me:se%20cret@")) as archive:
+                assert fetch_log(archive, NIGHT, tmp_path / folder).exists()
+    warnings = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert len(warnings) == (1 if addresses else 0)
+    for words in warnings:
+        assert words.startswith(f"archive http://me@{host}:")
+        assert "use https:// or sftp://" in words
+        assert "cret" not in words
 
 
 def test_an_unknown_host_key_is_refused(made, ssh, monkeypatch):

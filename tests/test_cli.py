@@ -1,3 +1,4 @@
+import logging
 import os
 import re
 import shlex
@@ -5,7 +6,6 @@ import subprocess
 import sys
 import tomllib
 from datetime import date
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,14 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from photometrus import __version__
-from photometrus.cli import main, manual, parser, run
-from photometrus.cli.commands import COMMANDS, SAMPLE
-from photometrus.cli.options import angle, chips, overrides
+from photometrus.arrivals import Request
+from photometrus.cli import main, manual, parser
+from photometrus.cli.commands import COMMANDS, SAMPLE, simulate
+from photometrus.cli.commands.pipeline import show_observation
+from photometrus.cli.options import overrides
+from photometrus.cli.reading import angle, chips
 from photometrus.cli.show import PLAIN_WIDTH, Screen
 from photometrus.cli.words import clean, retold
 from photometrus.config import Config, dump, load
-from photometrus.errors import UsageError
+from photometrus.errors import StorageError, UsageError
+from photometrus.frame import LISTED
 from photometrus.observation import Observation
+from photometrus.pipeline import reduce_observation
+from photometrus.products import JOURNAL
 from photometrus.simulate.config import SimulateConfig
 from photometrus.simulate.night import simulate_night
 from photometrus.track import ChipResult, Verdict
@@ -64,6 +70,7 @@ OPTIONS = {
     "warm": "",
     "man": "",
 }
+HERE = Path(__file__).parent
 PIPELINE = ["pipeline", "-target", "field1111", "-date", "20240606", "-band", "J"]
 
 
@@ -90,11 +97,13 @@ def test_the_promised_options_are_there(name):
     assert set(OPTIONS[name].split()) <= {option.name for option in COMMANDS[name].options}
 
 
-def test_every_command_has_a_runner_and_a_help(capsys):
+def test_every_command_is_where_its_name_says_and_has_a_help(capsys):
     assert set(OPTIONS) == set(COMMANDS)
     for name, command in COMMANDS.items():
-        room = import_module(f"photometrus.cli.{command.room}")
-        assert callable(getattr(room, command.runner))
+        words = name.split()
+        assert command.run.__module__ == f"photometrus.cli.commands.{words[0]}"
+        # `config show` is the same as `config`.
+        assert command.run.__name__ == words[-1] or name == "config show"
         assert main([*name.split(), "-h"]) == 0
         text = capsys.readouterr().out
         assert command.sample in text
@@ -228,7 +237,7 @@ def test_the_help_tells_the_true_defaults(command):
 def test_the_simulator_s_defaults_are_true():
     held = SimulateConfig()
     for option in COMMANDS["simulate"].options:
-        field = run.SIMULATE_FIELDS.get(option.name, option.name)
+        field = simulate.FIELDS.get(option.name, option.name)
         if option.name in ("out", "verbose", "quiet", "h"):
             continue
         assert hasattr(held, field), option.name
@@ -289,6 +298,12 @@ def test_the_simulator_s_defaults_are_true():
         ("multi_master.py -target f", "here it is: photometrus pipeline"),
         ("pipeline -chip 1, 2", "what is '2' after '-chip 1,'; no blank after a comma?"),
         ("shift", "did you mean 'astrom shift'?"),
+        ("log 20240606", "what is '20240606'? Did you mean '-date 20240606'?"),
+        (f"stack {HERE} -band J", f"Did you mean '-parent {HERE}'?"),
+        (f"photometry {HERE}", f"Did you mean '-stackpath {HERE}'?"),
+        (f"photometry {__file__}", f"Did you mean '-filepath {__file__}'?"),
+        (f"photometry -filepath {HERE}", "expected a file, this is a folder"),
+        ("help pipelin", "did you mean 'pipeline'?"),
         ("-target f", "before the command"),
         ("process", "genflat, autoflat, flatfield, gensky, skysub"),
         ("process -h", "which step?"),
@@ -325,6 +340,17 @@ def test_no_words_whatever_are_a_bug(name, words):
 
 
 # ---------------------------------------------------------------- help, version, overview
+
+
+@pytest.mark.parametrize("words", ["help stack", "-h stack", "--help stack", "stack -h"])
+def test_help_of_a_command_in_any_order(capsys, words):
+    assert main(words.split()) == 0
+    assert capsys.readouterr().out.startswith("usage: photometrus stack -parent DIR")
+
+
+def test_a_folder_that_is_not_there_is_not_served(capsys, tmp_path):
+    assert main(["serve", str(tmp_path / "absent")]) == 1
+    assert "absent: no such folder" in capsys.readouterr().err
 
 
 def test_the_overview_is_short(capsys):
@@ -415,7 +441,7 @@ def test_zsh_reads_its_completion(completion, require_program):
 
 
 def test_the_version(capsys):
-    for word in ("--version", "-version"):
+    for word in ("--version", "-version", "version"):
         assert main([word]) == 0
         assert capsys.readouterr().out == f"photometrus {__version__}\n"
 
@@ -449,6 +475,17 @@ def test_an_error_with_control_characters_is_one_line(capsys):
     assert "\x1b" not in line
 
 
+@pytest.mark.parametrize(("width", "below"), [(200, False), (76, False), (60, True), (14, False)])
+def test_on_a_narrow_terminal_the_last_column_is_below(capsys, width, below):
+    path = f"stack/{'x' * 40}.fits.fz"
+    screen = Screen()
+    screen.out.width = width
+    screen.table("t", ("chip", "frames ", "stack"), [("C1", "4/5", path), ("C2", "5/5", path)])
+    told = capsys.readouterr().out
+    assert (f"\nC1: {path}\nC2: {path}\n" in told) == below
+    assert told.count("x") == 80
+
+
 def test_quiet_tells_losses_only(capsys):
     screen = Screen(quiet=True)
     screen.line("done")
@@ -467,6 +504,34 @@ def test_progress_without_a_terminal_is_lines(capsys):
             progress("C1 sky", k, 3)
     # Only the last: the others came within the same minute.
     assert re.fullmatch(r"\d\d:\d\d:\d\dZ C1 sky 3/3, 0.0 s\n", capsys.readouterr().err)
+
+
+def test_what_the_result_lists_is_told_once(capsys):
+    log = logging.getLogger("photometrus.chip.run")
+    screen = Screen()
+    with screen.listening():
+        with screen.progress():
+            log.warning("C1: the sky changes", extra=LISTED)
+            log.warning("a worker is lost")
+        screen.notes(["C1: the sky changes", "C1: the sky changes"])
+    assert capsys.readouterr().err == "warning: a worker is lost\nnote: C1: the sky changes\n"
+    # Without a result nobody lists it.
+    with screen.listening(), pytest.raises(StorageError), screen.progress():
+        log.warning("C1: the sky changes", extra=LISTED)
+        raise StorageError("no space left")
+    assert capsys.readouterr().err == "warning: C1: the sky changes\n"
+    with screen.listening(), screen.progress(listed=False):
+        log.warning("C1: the sky changes", extra=LISTED)
+    assert capsys.readouterr().err == "warning: C1: the sky changes\n"
+
+
+def test_a_note_of_several_chips_is_one_line(tmp_path):
+    chips = [
+        ChipResult(1, notes=["few stars", "no catalogue", "few stars"]),
+        ChipResult(3, notes=["no catalogue"]),
+    ]
+    told = Observation(chips, tmp_path / "run.json", notes=["no FLATs", "C1: few stars"]).told
+    assert told == ["no FLATs", "C1: few stars", "C1 C3: no catalogue"]
 
 
 def test_a_password_is_not_retold():
@@ -509,10 +574,10 @@ def test_results_and_losses_in_tables(capsys, tmp_path):
     ]
     for results, lost, code in cases:
         observation = Observation(results, tmp_path / "run.json", lost)
-        assert run.show_observation(Screen(), tmp_path, observation, 12.3) == code
+        assert show_observation(Screen(), tmp_path, observation, 12.3) == code
     capsys.readouterr()
     observation = Observation([good, worse, judged, none], tmp_path / "run.json", missing)
-    run.show_observation(Screen(), tmp_path, observation, 12.3)
+    show_observation(Screen(), tmp_path, observation, 12.3)
     told = capsys.readouterr()
     (row,) = [line for line in told.out.splitlines() if "C1 " in line]
     cells = [cell.strip() for cell in row.strip("│").split("│")]
@@ -531,7 +596,7 @@ def test_results_and_losses_in_tables(capsys, tmp_path):
 
 def test_a_bug_shows_itself(monkeypatch):
     """Only what we can explain becomes one line."""
-    monkeypatch.setattr(run, "config", lambda order: 1 // 0)
+    monkeypatch.setattr("photometrus.config.dump", lambda config: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         main(["config"])
 
@@ -640,6 +705,28 @@ def test_getdata_lists_what_is_missing(capsys, night, tmp_path):
     assert not (parent / "failed_downloads_list.txt").exists()
     assert main([*words, "-overwrite"]) == 0
     assert all(path.stat().st_mtime_ns > time for path, time in before.items())
+
+
+@pytest.mark.parametrize("command", ["pipeline", "getdata", "night"])
+@pytest.mark.parametrize("wrong", [("-target", "feild1111"), ("-date", "20240608")])
+def test_what_is_not_there_leaves_nothing(night, tmp_path, command, wrong):
+    given = dict([("-target", "field1111"), ("-date", "20240606"), ("-band", "J"), wrong])
+    words = [command, *(word for option in given.items() for word in option)]
+    words += ["-archive", str(night), "-parent"]
+    code = 2 if wrong[0] == "-target" else 1
+    assert main([*words, str(tmp_path / "field" / "J")]) == code
+    assert list(tmp_path.iterdir()) == []
+    # A folder that was there stays, and holds what was told.
+    (tmp_path / "mine").mkdir()
+    assert main([*words, str(tmp_path / "mine")]) == code
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == [JOURNAL]
+
+
+def test_in_a_script_a_wrong_target_leaves_nothing(night, tmp_path):
+    request = Request("feild1111", date(2024, 6, 6), "J", (1,), tmp_path / "field" / "J")
+    with pytest.raises(UsageError, match="did you mean 'field1111'"):
+        reduce_observation(request, load(None, {"input": {"archive": str(night)}}))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_archive_is_a_usage_error(capsys, monkeypatch):

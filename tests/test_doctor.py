@@ -64,13 +64,20 @@ def test_kernels_and_where_they_are_kept(tmp_path, monkeypatch):
     assert len(functions) > 50
     assert {function.__module__.split(".")[1] for function in functions} == {"kernels"}
     # A folder of its own, as numba is told before it is imported: nothing is compiled there.
-    code = "from photometrus.doctor import installation as i; print(i.compiled())"
+    # Then one is.
+    code = (
+        "import numpy as np\nfrom photometrus.doctor import installation as i\n"
+        "print(i.compiled())\n"
+        "from photometrus.kernels.sorting import sort\nsort(np.ones(2), 2)\nprint(i.compiled())"
+    )
     env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "jit")}
     done = subprocess.run(
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
     )
-    assert "warning" in done.stdout
-    assert "none is compiled yet" in done.stdout
+    cold, warm = done.stdout.splitlines()
+    assert "warning" in cold
+    assert "none is compiled yet" in cold
+    assert f"1 of {len(functions)} are compiled" in warm
 
 
 # ---------------------------------------------------------------- places

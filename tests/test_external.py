@@ -14,7 +14,8 @@ from photometrus.errors import MissingInput, ServiceError, UsageError
 from photometrus.instrument import CHIP_CRPIX, CHIPS
 from photometrus.io import external
 from photometrus.io.catalogs import separation_deg
-from photometrus.io.ldac import read_ldac, write_head, write_ldac
+from photometrus.io.headfile import write_head
+from photometrus.io.ldac import read_ldac, write_ldac
 
 CENTRE = (201.2, -0.52)
 SCALE_ARCSEC = 0.497

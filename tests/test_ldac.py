@@ -9,7 +9,7 @@ from astropy.table import Table
 from astropy.wcs import WCS
 
 from photometrus.errors import MissingInput, UsageError
-from photometrus.io import ldac
+from photometrus.io import headfile, ldac
 
 DECAM = "real/decam_z_catalog/D00572501_z_c01_r3624p01_red-fullcat.fits"
 
@@ -182,11 +182,11 @@ def tpv(header):
 def test_a_head_comes_back(tmp_path, header):
     header = tpv(header)
     header.add_history("solved")
-    ldac.write_head(tmp_path / "a.head", header)
+    headfile.write_head(tmp_path / "a.head", header)
     lines = (tmp_path / "a.head").read_text("ascii").splitlines()
     assert {len(line) for line in lines} == {80}
     assert lines[-1].rstrip() == "END"
-    read = ldac.read_head(tmp_path / "a.head")
+    read = headfile.read_head(tmp_path / "a.head")
     assert not {"SIMPLE", "BITPIX", "NAXIS", "NAXIS1"} & set(read)
     assert WCS(read).wcs.compare(WCS(header).wcs)
     # a value has 20 columns: 13 digits or more
@@ -200,8 +200,8 @@ def test_a_head_gets_a_cd_matrix(tmp_path, header):
         del header[card]
     header.update({"PC1_1": 0.9, "PC1_2": 0.2, "PC2_1": -0.3, "PC2_2": 0.8})
     header.update({"CDELT1": 1.3e-4, "CDELT2": 1.5e-4})
-    ldac.write_head(tmp_path / "a.head", header)
-    read = ldac.read_head(tmp_path / "a.head")
+    headfile.write_head(tmp_path / "a.head", header)
+    read = headfile.read_head(tmp_path / "a.head")
     assert not {"PC1_1", "CDELT1"} & set(read)
     corner = ([4000.0], [100.0])
     # the products are rounded to 13 digits at least
@@ -213,7 +213,7 @@ def test_a_head_gets_a_cd_matrix(tmp_path, header):
 def test_a_head_refuses_sip(tmp_path, header):
     header["CTYPE1"] = "RA---TAN-SIP"
     with pytest.raises(UsageError, match="do not know SIP"):
-        ldac.write_head(tmp_path / "a.head", header)
+        headfile.write_head(tmp_path / "a.head", header)
     assert not list(tmp_path.iterdir())
 
 
@@ -226,17 +226,17 @@ def test_a_head_may_be_free_in_form(tmp_path):
         b"PHOTINST= 1\nEND\n"
         b"CRVAL1 = 5\nEND\n"
     )
-    first = ldac.read_head(tmp_path / "a.head")
+    first = headfile.read_head(tmp_path / "a.head")
     assert (first["CRVAL1"], first["CTYPE1"], first["CD1_1"]) == (201.2, "RA---TAN", -1.38e-4)
     assert first.comments["CRVAL1"] == "RA"
-    assert ldac.read_head(tmp_path / "a.head", extension=1)["CRVAL1"] == 5
+    assert headfile.read_head(tmp_path / "a.head", extension=1)["CRVAL1"] == 5
     with pytest.raises(UsageError, match="2 headers, asked for number 3"):
-        ldac.read_head(tmp_path / "a.head", extension=2)
+        headfile.read_head(tmp_path / "a.head", extension=2)
     (tmp_path / "b.head").write_text("CRVAL1 = 1\n<html>\n")
     with pytest.raises(UsageError, match="line 2: '<html>' is no FITS card"):
-        ldac.read_head(tmp_path / "b.head")
+        headfile.read_head(tmp_path / "b.head")
     with pytest.raises(MissingInput):
-        ldac.read_head(tmp_path / "c.head")
+        headfile.read_head(tmp_path / "c.head")
 
 
 def test_a_reference_is_in_degrees(tmp_path):

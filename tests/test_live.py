@@ -193,6 +193,10 @@ def test_the_table_of_chips_and_steps():
     assert c4.split() == ["C4", *"=========="]
     assert re.search(r"\d+%  0:00", whole)
     assert message == "12 of 12 tiles"
+    board = a_board()
+    board.notes = [f"C{chip}: {'a long note ' * 9}" for chip in range(1, 5)]
+    notes = picture(board, 80)[-4:-1]  # the last three, cut to the width
+    assert [note[:4] for note in notes] == ["C2: ", "C3: ", "C4: "]
     # A wider one has room for the rate, too: 7 in 11 s
     assert "38/min" in picture(a_board(), 120)[3]
 
@@ -238,6 +242,9 @@ def test_the_view_moves_on_a_real_terminal(night, tmp_path):
         assert not terminal.screen.cursor.hidden
     assert "calib  sky 1" not in last  # what moved is gone; the results stay
     assert "everything that was measured" in last
+    # A note is seen when it comes, and stays once.
+    assert any("C1: no reference catalogue" in text for text in terminal.frames)
+    assert last.count("no reference catalogue") == 1
     assert b"\x1b[3" in terminal.raw  # in colour
 
 
@@ -279,14 +286,15 @@ def test_without_a_terminal_there_is_a_line_per_step(piped):
             "sky", "background 4/4", "coadd", "finished",
         ]  # fmt: skip
     assert "download 8/8" in told
+    assert (done.stdout + done.stderr).count("no reference catalogue") == 1
 
 
 def test_quiet_is_quiet(night, tmp_path):
     command = [sys.executable, "-m", "photometrus", *words(night, tmp_path / "p", "-quiet")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == ""
-    # One note for each chip: no catalogue was given. That it is not on the sky is no small thing.
-    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["note", "note"]
+    # One note for both chips: no catalogue was given. That it is not on the sky is no small thing.
+    assert [line.split(": ")[:2] for line in done.stderr.splitlines()] == [["note", "C1 C2"]]
     assert "C2 stars 4/4" in (tmp_path / "p" / "photometrus.log").read_text()
 
 

@@ -1,5 +1,6 @@
 """One run at a time in a folder: who holds it, who is gone, who waits."""
 
+import fcntl
 import json
 import os
 import re
@@ -14,16 +15,18 @@ from faulttable import tell
 from lockcase import HOLD, holder
 from photometrus.cli import main
 from photometrus.errors import Held
-from photometrus.io.lock import NAME, alone, locked
+from photometrus.io.lock import NAME, alone, lock_of, locked
 
 
 def test_a_lock_is_gone_with_its_run(tmp_path):
     with locked(tmp_path / "p"):
         assert (tmp_path / "p" / NAME).is_file()
-    assert list((tmp_path / "p").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []  # it made the folder, and nothing came into it
+    with locked(tmp_path / "p"):
+        (tmp_path / "p" / "run.json").touch()
     with pytest.raises(KeyboardInterrupt), locked(tmp_path / "p"):
         raise KeyboardInterrupt
-    assert list((tmp_path / "p").iterdir()) == []
+    assert [path.name for path in (tmp_path / "p").iterdir()] == ["run.json"]
 
 
 def test_the_second_run_is_told_who_holds_the_folder(tmp_path, capsys):
@@ -74,6 +77,29 @@ def test_a_lock_of_another_machine_is_believed(tmp_path, capsys):
     path.write_text("{")  # cut off by a power cut: nobody holds it
     with locked(tmp_path):
         assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+def test_a_lock_is_seen_by_who_does_not_want_it(tmp_path):
+    assert lock_of(tmp_path) is None
+    with holder(tmp_path) as process:
+        seen = lock_of(tmp_path)
+        assert (seen.state, seen.holder.pid) == ("held", process.pid)
+        process.kill()
+        process.wait()
+        assert lock_of(tmp_path).state == "left"
+    one = {"user": "eve", "host": "elsewhere", "pid": 1, "since": "2024", "command": "x"}
+    (tmp_path / NAME).write_text(json.dumps(one))
+    assert lock_of(tmp_path).state == "unknown"
+
+
+def test_who_looks_at_a_lock_keeps_nobody_from_it(tmp_path, monkeypatch):
+    path = tmp_path / NAME
+    path.touch()
+    with path.open() as looked_at:
+        fcntl.flock(looked_at, fcntl.LOCK_SH)  # as `lock_of` does, for a moment
+        monkeypatch.setattr("time.sleep", lambda _: fcntl.flock(looked_at, fcntl.LOCK_UN))
+        with locked(tmp_path):
+            assert lock_of(tmp_path).holder.pid == os.getpid()
 
 
 def test_who_waits_gets_it(tmp_path):

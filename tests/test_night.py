@@ -294,7 +294,9 @@ def test_fields_of_a_night_do_not_see_each_other_but_later_nights_see_all(tmp_pa
     lend(store, tmp_path / "2", "J")
     third = entry("2024-06-06", "01599009C1")
     _write(tmp_path / "2" / OWN / name, [third])
+    (store / f"{name}.0badcafe.part").touch()  # a run was killed while it wrote
     give_back(tmp_path / "2", store)
     assert _entries(store / name) == [*new, third]
+    assert [path.name for path in store.glob("*.json*")] == [name]
     _write(store / name, [entry("2024-06-07", f"{k:08d}C1") for k in range(20)])
     assert len(_entries(store / name)) == MAX_ENTRIES

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from photometrus.errors import MissingInput, PhotometrusError, UsageError
-from photometrus.io import nightlog
+from photometrus.io import nightlog, observed
 from photometrus.io.nightlog import STANDARD_HEADER, clean_log, parse_log
 from photometrus.products import RampId, log_name
 
@@ -66,7 +66,7 @@ def test_known_names_are_repaired(typed, meant):
     content = text(line(1, typed), line(2, "field1111"))
     assert names(content) == [meant, "field1111"]
     assert f"00000001C1.fits.ramp {meant} OBJECT" in clean_log(content)
-    assert nightlog.select(parse_log(content), typed, "J") == [RampId(1, 1)]
+    assert observed.select(parse_log(content), typed, "J") == [RampId(1, 1)]
 
 
 def test_all_19_repairs_are_there():
@@ -92,7 +92,7 @@ def test_any_other_blank_becomes_an_underscore(typed, meant):
     # No column has moved
     assert list(table["OBJTYPE"]) == ["OBJECT", "OBJECT"]
     assert list(table["INT"]) == [1, 1]
-    assert nightlog.select(table, "field1111", "J") == [RampId(2, 1)]
+    assert observed.select(table, "field1111", "J") == [RampId(2, 1)]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_repeated_lines_count_once_and_the_later_wins():
 
 def test_the_name_of_another_chip_is_the_same_ramp():
     table = parse_log(text(line(1, chip=3), line(2)))
-    assert nightlog.select(table, "field1111", "J") == [RampId(1, 1), RampId(2, 1)]
+    assert observed.select(table, "field1111", "J") == [RampId(1, 1), RampId(2, 1)]
 
 
 def test_units_and_values():
@@ -229,46 +229,46 @@ def test_the_filter_wheels_decide_the_band():
         )
     )
     assert list(table["band"]) == ["Z", "J", "Y", "H", "", ""]
-    assert nightlog.select(table, "field1111", "Z") == [RampId(1, 1)]
-    assert nightlog.select(table, "field1111", "J") == [RampId(2, 1)]
+    assert observed.select(table, "field1111", "Z") == [RampId(1, 1)]
+    assert observed.select(table, "field1111", "J") == [RampId(2, 1)]
 
 
 def test_selection_is_exact():
     table = parse_log(
         text(line(1), line(2, "field11112"), line(3, "test field1111"), line(4, "Field1111"))
     )
-    assert nightlog.select(table, "field1111", "J") == [RampId(1, 1)]
+    assert observed.select(table, "field1111", "J") == [RampId(1, 1)]
 
 
 def test_a_target_that_is_not_there():
     table = parse_log(text(line(1), line(2, "GRB240825A", filters="Open H")), "the log of tonight")
     with pytest.raises(UsageError) as caught:
-        nightlog.select(table, "field1112", "J")
+        observed.select(table, "field1112", "J")
     said = str(caught.value)
     for part in ["field1112", "the log of tonight", "field1111 (J)", "GRB240825A (H)", "did you"]:
         assert part in said
     with pytest.raises(UsageError, match="did you mean 'GRB240825A'"):
-        nightlog.select(table, "grb240825a", "H")
+        observed.select(table, "grb240825a", "H")
 
 
 def test_a_band_that_is_not_there():
     table = parse_log(text(line(1), line(2), line(3, filters="Z Open"), line(4, "other")))
     with pytest.raises(UsageError, match=r"J \(2 ramps\), Z \(1\)"):
-        nightlog.select(table, "field1111", "H")
+        observed.select(table, "field1111", "H")
     with pytest.raises(UsageError, match="PRIME has Z, Y, J, H"):
-        nightlog.select(table, "field1111", "K")
+        observed.select(table, "field1111", "K")
 
 
 def test_many_targets_are_not_all_listed():
     table = parse_log(text(*(line(i, f"target{i}") for i in range(1, 31))))
     with pytest.raises(UsageError, match="and 10 more"):
-        nightlog.select(table, "nothing", "J")
+        observed.select(table, "nothing", "J")
 
 
 def test_repeats_are_blocks():
     steps = [1, 2, 3, 1, 2, 1]
     table = parse_log(text(*(line(7 * i, step=step) for i, step in enumerate(steps))))
-    assert [[r.serial for r in block] for block in nightlog.blocks(table, "field1111", "J")] == [
+    assert [[r.serial for r in block] for block in observed.blocks(table, "field1111", "J")] == [
         [0, 7, 14],
         [21, 28],
         [35],
@@ -277,7 +277,7 @@ def test_repeats_are_blocks():
 
 def test_a_block_cut_at_its_start_is_a_block():
     table = parse_log(text(line(1, step=2), line(2, step=3), line(3, step=1)))
-    assert [len(block) for block in nightlog.blocks(table, "field1111", "J")] == [2, 1]
+    assert [len(block) for block in observed.blocks(table, "field1111", "J")] == [2, 1]
 
 
 def test_flats_of_both_halves():
@@ -291,15 +291,15 @@ def test_flats_of_both_halves():
             line(99, "FLATTER"),
         )
     )
-    found = nightlog.flats(table, "J")
+    found = observed.flats(table, "J")
     assert list(found["serial"]) == [1, 2, 98]
     assert list(found["half"]) == ["start", "start", "end"]
-    assert len(nightlog.flats(table, "Z")) == 0
+    assert len(observed.flats(table, "Z")) == 0
 
 
 def test_raw_frames_of_a_ramp():
     table = parse_log(text(line(1599131), line(1599138)))
-    frames = nightlog.raw_frames(table, [RampId(1599131, 3)])
+    frames = observed.raw_frames(table, [RampId(1599131, 3)])
     assert frames == [RampId(serial, 3) for serial in range(1599131, 1599138)]
 
 
@@ -312,7 +312,7 @@ def test_summary():
             line(22, minute=4, step=1),
         )
     )
-    summary = nightlog.summarise(table)
+    summary = observed.summarise(table)
     assert list(summary["target"]) == ["field1111", "other"]
     assert list(summary["band"]) == ["J", "NB-J"]
     assert list(summary["ramps"]) == [3, 1]
@@ -338,7 +338,7 @@ def test_dirty_nights(shared_data, folder, night, target, band, expected):
     table = nightlog.read_log(path)
     # Lines of the file less header, warnings, errors, the half line and the blank one
     assert len(table) == len(path.read_text().splitlines()) - 6
-    ramps = nightlog.select(table, target, band)
+    ramps = observed.select(table, target, band)
     assert [ramp.serial for ramp in ramps] == expected
     if expected[0] == 1598997:
         assert {ramp.folder for ramp in ramps} == {"01598000", "01599000"}

@@ -10,6 +10,9 @@ from astropy.coordinates import Angle
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
+from matplotlib.figure import Figure
+from matplotlib.image import imread as read_png
+from matplotlib.text import Text
 
 import stackcase
 from photometrus.cli import main
@@ -400,6 +403,39 @@ def test_what_cannot_be_trusted_is_refused_with_a_reason(
         if "MAG_" in name and not name.endswith("_CAT"):
             assert not np.isfinite(np.ma.filled(table[name].astype(float), np.nan)).any(), name
     assert not list(folder.glob("GRB_*"))
+
+
+@pytest.mark.parametrize(
+    ("make", "reason", "shown"),
+    [
+        (other_field, "0 stars of local calibrate, at least 5 needed", "no zero point"),
+        (other_magnitudes, "another band or another field", "REFUSED: see the notes"),
+    ],
+)
+def test_without_calibrators_the_pages_are_made_and_say_why(
+    sky, folder, tmp_path, capsys, monkeypatch, make, reason, shown
+):
+    """No star for a zero point, or one that is refused: both pages are there."""
+    texts: list[str] = []
+    save = Figure.savefig
+
+    def reading(figure, *where, **how):
+        texts.extend(text.get_text() for text in figure.findobj(Text))
+        return save(figure, *where, **how)
+
+    monkeypatch.setattr(Figure, "savefig", reading)
+    make(sky, tmp_path / "stars.fits")
+    words = ("-catalog", tmp_path / "stars.fits", "-no_completeness", *aimed(sky))
+    assert photometry("-filepath", folder / f"{STEM}.fits", *words) == 3
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"{STEM}: not calibrated: " in told
+    assert reason in told
+    assert "no target is judged without a zero point" in told
+    pages = list(folder.glob(f"{STEM}.*.png"))
+    assert len(pages) == 2
+    assert all(read_png(page).std() > 0.05 for page in pages)  # something is drawn
+    assert shown in texts
+    assert any(reason in " ".join(text.split()) for text in texts)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_what_was_made_of_the_same_stands(archive, parent, capsys):
     os.utime(ramp)  # another time, the same content
     assert again(archive, parent, "-threads", "1") == 0
     assert times(parent) == before
-    assert "C1: made before of the same; -restart makes all again" in said(capsys)
+    assert "C1: made before of the same; -restart makes all again" in capsys.readouterr().out
 
 
 def test_the_record_says_what_it_was_made_from(parent):

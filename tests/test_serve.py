@@ -14,14 +14,18 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from markupsafe import escape
 
 from htmlcase import BREAKOUT, HOSTILE, make_tree
+from lockcase import holder
 from photometrus.cli import main
 from photometrus.errors import MissingInput, PhotometrusError
 from photometrus.htmlreport.page import write_report
 from photometrus.htmlreport.tree import find_observations
 from photometrus.io.below import open_below
+from photometrus.io.lock import NAME, locked
 from photometrus.serve import server as rooms
+from photometrus.serve.pages import observation_page
 from photometrus.serve.server import Server
 from photometrus.serve.tree import SILENT_AFTER_S, Tree
 
@@ -53,7 +57,7 @@ def top(tmp_path_factory):
     (folder / "secret/key.txt").write_text("the secret\n")
     top = folder / "top"
     make_tree(top / "one & only_20240825" / "H")
-    run(top)
+    running = run(top)
     bad = top / "bad_20240825" / "H"
     bad.mkdir(parents=True)
     (bad / "run.json").write_text("{")
@@ -65,11 +69,12 @@ def top(tmp_path_factory):
     (done / "notes.py").write_text("no product\n")
     (done / ODD).write_text("odd\n")
     os.mkfifo(done / "pipe.txt")
-    return top
+    with locked(running, "photometrus pipeline"):
+        yield top
 
 
 def run(top, **changes):
-    """An observation of which one chip of four is done."""
+    """An observation of which one chip of four is done; whether it still runs its lock tells."""
     root = top / "running_20240825" / "H"
     if not root.exists():
         make_tree(root)
@@ -280,32 +285,91 @@ def test_who_has_it_already_gets_only_that(ask):
     assert ask("/rows", If_None_Match=headers["ETag"])[::2] == (304, b"")
 
 
-def test_a_run_is_followed_and_its_silence_is_told(tmp_path):
+def age(root):
+    """All of an observation as if nothing had happened for a while."""
+    before = time.time() - SILENT_AFTER_S - 1
+    for path in (root / "run.json", root / "photometrus.log", root / "stack"):
+        if path.exists():
+            os.utime(path, (before, before))
+
+
+def write_log(root, text):
+    with (root / "photometrus.log").open("a") as journal:
+        journal.write(f"2024-08-26T08:00:02.123Z INFO    {text}\n")
+
+
+def test_a_run_is_followed_by_its_lock(tmp_path):
     top = tmp_path / "top"
     root = run(top)
     tree = Tree(top)
-    (row,) = tree.rows()
-    assert (row.state, row.said) == ("running", "Running: 1 of 4 chips done")
-    assert row.step.startswith("C2 sky 3/9")
-    with (root / "photometrus.log").open("a") as journal:
-        journal.write("2024-08-26T08:00:02.123Z INFO    C3 flats 1/9\n")
-    assert tree.rows()[0].step == "C3 flats 1/9"
-    before = time.time() - SILENT_AFTER_S - 1
-    for path in (root / "run.json", root / "photometrus.log", root / "stack"):
-        os.utime(path, (before, before))
-    (row,) = tree.rows()
-    assert (row.state, row.said) == ("silent", "Running, but silent: 1 of 4 chips done")
-    run(top, state="done")
+    with holder(root) as process:
+        (row,) = tree.rows()
+        assert (row.state, row.said, row.again) == ("running", "Running: 1 of 4 chips done", "")
+        assert row.step.startswith("C2 sky 3/9")
+        write_log(root, "C3 flats 1/9")
+        assert tree.rows()[0].step == "C3 flats 1/9"
+        age(root)  # a long step: it runs all the same
+        assert tree.rows()[0].state == "running"
+        process.kill()
+        process.wait()
+        (row,) = tree.rows()
+        assert (row.state, row.said) == ("interrupted", "Interrupted: 1 of 4 chips done")
+        assert row.again == json.loads((root / "run.json").read_text())["command"]
+    text = observation_page(tree, row)
+    assert f"To go on: <code>{escape(row.again)}</code>" in text
+    with holder(root):  # who goes on
+        assert tree.rows()[0].state == "running"
+        run(top, state="done")
+        assert (tree.rows()[0].state, tree.rows()[0].said) == ("running", "Running anew")
+    (root / NAME).unlink()
     assert tree.rows()[0].state == "good"
-    (root / "run.json").unlink()  # the download: a log, and no record yet
-    os.utime(root / "photometrus.log")
-    assert (tree.rows()[0].said, tree.rows()[0].step) == ("Running", "C3 flats 1/9")
-    with (root / "photometrus.log").open("a") as journal:
-        journal.write("2024-08-26T08:00:03.123Z WARNING stopped by a signal\n")
-    assert (tree.rows()[0].state, tree.rows()[0].said) == ("stopped", "Stopped")
+
+
+def test_a_night_is_its_observations(tmp_path):
+    """The log of a night lies in the folder that holds them all."""
+    write_log(tmp_path, "command: photometrus night")
+    assert find_observations(tmp_path) == [tmp_path]  # nothing has begun
+    root = run(tmp_path)
+    assert find_observations(tmp_path) == [root]
+    assert [row.parts for row in Tree(tmp_path).rows()] == [("running_20240825", "H")]
+
+
+def test_a_download_without_a_record_is_followed(tmp_path):
+    top = tmp_path / "top"
+    root = run(top)
+    tree = Tree(top)
+    (root / "run.json").unlink()
+    with holder(root) as process:
+        assert [(row.state, row.step[:3]) for row in tree.rows()] == [("running", "C2 ")]
+        process.kill()
+        process.wait()
+        assert [(row.state, row.again) for row in tree.rows()] == [
+            ("interrupted", "photometrus pipeline -target a")
+        ]
+    (root / NAME).unlink()  # of `getdata`, which has no lock
+    assert tree.rows()[0].state == "running"
+    age(root)
+    assert (tree.rows()[0].state, tree.rows()[0].said) == ("silent", "Running, but silent")
+    write_log(root, "stopped by a signal")
+    assert (tree.rows()[0].state, tree.rows()[0].again) == ("interrupted", "x")
+    write_log(root, "exit code 0")
+    assert (tree.rows()[0].state, tree.rows()[0].said) == ("ended", "Not reduced")
     shutil.rmtree(root)
     tree.looked = float("-inf")
     assert tree.rows() == []
+
+
+def test_a_run_on_another_machine_is_believed_until_it_is_silent(tmp_path):
+    top = tmp_path / "top"
+    root = run(top)
+    one = {"user": "eve", "host": "elsewhere", "pid": 1, "since": "2024", "command": "x"}
+    (root / NAME).write_text(json.dumps(one))
+    tree = Tree(top)
+    assert tree.rows()[0].state == "running"
+    age(root)
+    assert tree.rows()[0].said == "Running, but silent: 1 of 4 chips done"
+    (root / NAME).unlink()  # it came to an end, and had not made it
+    assert tree.rows()[0].said == "Interrupted: 1 of 4 chips done"
 
 
 def test_names_in_other_codes_and_halves_of_characters(tmp_path):

@@ -13,6 +13,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from browsing import CONTRAST, LEAST_CONTRAST, NAMELESS, chromium
 from htmlcase import HOSTILE, make_tree
+from photometrus.io.lock import locked
 from test_serve import run
 
 
@@ -26,8 +27,8 @@ def browser():
 def top(tmp_path_factory):
     top = tmp_path_factory.mktemp("served")
     make_tree(top / "a_20240825" / "H")
-    run(top)
-    return top
+    with locked(run(top), "photometrus pipeline"):
+        yield top
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from photometrus import steps
 from photometrus.cli import main
 from photometrus.config import Config, load
 from photometrus.errors import MissingInput, TooFewFrames, UsageError
-from photometrus.flats import read_flat
+from photometrus.flats import make_master, read_flat
 from photometrus.instrument import BORDER_PIXELS, PIXEL_SCALE_ARCSEC
-from photometrus.io import fitsfile, ldac, rampfile
+from photometrus.io import fitsfile, headfile, ldac, rampfile
 from photometrus.products import Products
 from photometrus.simulate.night import SimulateConfig, simulate_night
 from photometrus.stages.sources import find_sources
@@ -174,6 +174,21 @@ def test_genflat_costs_only_the_chip_that_lacks_flats(bench, tmp_path, capsys):
     assert main(["process", "genflat", "-dir", str(folder), *words]) == 3
     assert "no FLAT ramps of band J" in capsys.readouterr().err
     assert main(["process", "genflat", "-dir", str(folder), *words[:-1], "4"]) == 1
+
+
+def test_an_odd_first_flat_is_left_out_and_not_the_others(bench, tmp_path, caplog):
+    ramps = sorted((bench.products.root.parent / "flats" / f"C{CHIP}").glob("*.ramp.fits"))
+    odd = tmp_path / f"00000001C{CHIP}.ramp.fits"
+    pixels, header = fits.getdata(ramps[0], header=True)
+    fits.writeto(odd, pixels[: SIZE // 2], header)
+    make_master([odd, *ramps], tmp_path / "mflat.fits", bench.config.flat)
+    made, header = fitsfile.read_image(tmp_path / "mflat.fits")
+    stored, _ = fitsfile.read_image(bench.flats / f"mflat.J.20240606.C{CHIP}.fits")
+    np.testing.assert_array_equal(made, stored)
+    assert header["NCOMBINE"] == FLATS
+    assert [header[f"FRAM{k + 1:04d}"] for k in range(FLATS)] == [path.name for path in ramps]
+    said = f"{odd.name} left out: {SIZE} x {SIZE // 2} pixels, most have {SIZE} x {SIZE}"
+    assert said in caplog.text
 
 
 def test_autoflat_of_a_band_without_flats(bench, tmp_path):
@@ -433,7 +448,7 @@ def test_shift_keeps_the_old_wcs_as_a_head(shifted):
             (products.old_head(ramp), bench.products.sky_subtracted(ramp)),
             (products.head(ramp), products.sky_subtracted(ramp)),
         ):
-            cards = ldac.read_head(head)
+            cards = headfile.read_head(head)
             assert cards["CTYPE1"] == "RA---TPV"
             told = fitsfile.header_wcs(cards).all_pix2world(x, y, 0)
             meant = pixel_to_sky(fitsfile.header_wcs(fitsfile.read_image(frame)[1]), x, y)
@@ -527,7 +542,7 @@ def test_the_real_scamp(shifted, require_program, tmp_path):
     x, y = np.array([350.0, 100.0]), np.array([350.0, 650.0])
     for head in result.made:
         ours = fitsfile.header_wcs(fitsfile.read_image(head.with_suffix(".fits"))[1])
-        theirs = fitsfile.header_wcs(ldac.read_head(head)).all_pix2world(x, y, 0)
+        theirs = fitsfile.header_wcs(headfile.read_head(head)).all_pix2world(x, y, 0)
         # Both err by the catalogue's 0.08 arcsec over sqrt(n / terms), n about 50: 0.04 each and
         # axis, five of them
         np.testing.assert_allclose(

@@ -14,9 +14,9 @@ from photometrus.errors import MissingInput, UsageError
 from photometrus.flats import FlatSupply
 from photometrus.frame import Progress, no_progress
 from photometrus.instrument import band_named
-from photometrus.io.archive import Archive, fetch_log, open_archive, size_of
+from photometrus.io.archive import Archive, get_log, open_archive, size_of
 from photometrus.io.download import DownloadEvent, counted, download, write_failed
-from photometrus.io.nightlog import read_log, select
+from photometrus.io.observed import select
 from photometrus.io.whole import make_folder, warn_of_links
 from photometrus.products import Products, RampId
 from photometrus.selection import Choice, choose
@@ -125,8 +125,9 @@ def _in_the_log(archive: Archive, request: Request, products: Products) -> dict[
     """The ramps of each chip that the log of the night has for the request."""
     on_first: Sequence[RampId] = request.ramps
     if not on_first:
-        path = fetch_log(archive, request.night, products.root)
-        on_first = select(read_log(path), request.target, request.band)
+        log = get_log(archive, request.night)
+        on_first = select(log.table, request.target, request.band)
+        log.write(products.root)  # not before: a wrong target leaves nothing
     return {chip: [ramp.on_chip(chip) for ramp in on_first] for chip in request.chips}
 
 
@@ -202,7 +203,7 @@ def _chip_by_chip(
             progress=count,
         )
         notes = []
-        if config.run.flat_field:
+        if config.run.flat_field and supply.lacks(chip):
             progress("flats", 0, 1)
             with threads(config.run.threads or cores()) as each:
                 notes = supply.prepare(chip, each)

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from photometrus import __version__, localcluster
 from photometrus.errors import PhotometrusError, ServiceError
-from photometrus.frame import Progress
+from photometrus.frame import LISTED, Progress
 from photometrus.memory import Room, machine_bytes
 from photometrus.workers import cores
 
@@ -248,7 +248,8 @@ class _Teller(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record."""
-        words = (record.name, record.levelno, record.getMessage())
+        listed = getattr(record, "listed", False)
+        words = (record.name, record.levelno, record.getMessage(), listed)
         self.worker.log_event(self.topic, {"log": words})
 
 
@@ -261,8 +262,8 @@ class _Listener:
     def __call__(self, event: tuple[float, dict[str, Any]]) -> None:
         _, message = event
         if "log" in message:
-            name, level, text = message["log"]
-            logging.getLogger(name).log(level, "%s", text)
+            name, level, text, listed = message["log"]
+            logging.getLogger(name).log(level, "%s", text, extra=LISTED if listed else None)
         else:
             with suppress(CancelledError):  # who listens has stopped; the jobs are called back
                 self.progress(*message["progress"])

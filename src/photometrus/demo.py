@@ -84,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     heading("5. The transient")
     measured = measure(parent, night)
     tell(f"\n{time.monotonic() - begun:.0f} s; everything is in {root}/")
+    tell(f"Open {parent}/report.html in a browser. The same by hand: docs/tutorial.md")
     stacked = code in GOOD_CODES and len(pictures) == len(config.chips)
     return 0 if stacked and measured else 1
 

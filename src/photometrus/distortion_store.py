@@ -13,7 +13,7 @@ import numpy as np
 from photometrus.distortion import Distortion, aged, kept_terms, together
 from photometrus.errors import StorageError
 from photometrus.io.lock import alone as alone_in
-from photometrus.io.whole import make_folder, storing, write_text
+from photometrus.io.whole import make_folder, remove, storing, write_text
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +146,8 @@ def give_back(private: Path, store: Path) -> bool:
         return True
     try:
         with alone_in(store, "distortion_dir (in the configuration)"):
+            for path in store.glob("distortion.*.part"):
+                remove(path)  # of a run that was killed while it wrote
             for path in said:
                 _take_over(_entries(path), store / path.name)
     except StorageError as error:

@@ -3,11 +3,13 @@
 import contextlib
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.table import Table
@@ -20,8 +22,8 @@ from photometrus.io import fitsfile, rampfile
 from photometrus.io.archive import Archive, fetch_log, nights_near
 from photometrus.io.download import DownloadEvent, download
 from photometrus.io.lock import alone
-from photometrus.io.nightlog import flats as flats_of_log
 from photometrus.io.nightlog import read_log
+from photometrus.io.observed import flats as flats_of_log
 from photometrus.io.whole import remove
 from photometrus.products import FLAT_NAME, RampId, flat_name, log_name
 from photometrus.stages import detrend
@@ -120,27 +122,39 @@ def make_master(
 ) -> Flat:
     """A master flat from FLAT ramps on disk, written to `out` with its bad-pixel map.
 
-    Unreadable ramps are left out. Raises TooFewFrames when none can be used.
+    Unreadable ramps are left out, and those of another size than most. Raises TooFewFrames when
+    none can be used.
     """
-    opened, lost = try_each(rampfile.open_ramp, list(paths), each)
-    for path, error in lost:
-        log.warning("flat: %s left out: %s", path.name, error)
-    if not opened:
-        raise TooFewFrames(f"flat: none of {len(paths)} FLAT ramps can be read")
-    headers = [header for _, (header, _) in opened]
-    raws = [raw for _, (_, raw) in opened]
-    raws = [raw for raw in raws if raw.shape == raws[0].shape]
-    ny, nx = raws[0].shape
-    unit = detrend.unit_flat((ny - 2 * BORDER_PIXELS, nx - 2 * BORDER_PIXELS))
-    flat = detrend.make_flat([detrend.CalibratedPixels(raw, unit) for raw in raws], config)
-    header = fitsfile.product_header(headers[0], None, flat.response.shape)
+    used = _usable(paths, each)
+    first_header, first = next(iter(used.values()))
+    unit = detrend.unit_flat(tuple(n - 2 * BORDER_PIXELS for n in first.shape))
+    pixels = [detrend.CalibratedPixels(raw, unit) for _, raw in used.values()]
+    flat = detrend.make_flat(pixels, config)
+    header = fitsfile.product_header(first_header, None, flat.response.shape)
     header["BUNIT"] = ("", "relative response, median 1")
     header["FLATFROM"] = (flat.source[:60], "what it was made from")
-    header["NCOMBINE"] = (len(raws), "FLAT ramps")
-    for k, (path, _) in enumerate(opened[:99], start=1):
+    header["NCOMBINE"] = (len(used), "FLAT ramps")
+    for k, path in enumerate([*used][:99], start=1):
         header[f"FRAM{k:04d}"] = (path.name, "FLAT ramp")
     fitsfile.write_with_flags(out, flat.response, flat.bad, header)
     return flat
+
+
+def _usable(paths: Sequence[Path], each: Each) -> dict[Path, tuple[Any, Any]]:
+    """Header and pixels of the ramps that can be read and have the commonest size.
+
+    Of two sizes as common it is the larger.
+    """
+    opened, lost = try_each(rampfile.open_ramp, list(paths), each)
+    if not opened:
+        raise TooFewFrames(f"flat: none of {len(paths)} FLAT ramps can be read")
+    counts = Counter(raw.shape for _, (_, raw) in opened)
+    ny, nx = usual = max(counts, key=lambda shape: (counts[shape], shape[0] * shape[1]))
+    odd = [(path, raw.shape) for path, (_, raw) in opened if raw.shape != usual]
+    reasons = [(path, f"{x} x {y} pixels, most have {nx} x {ny}") for path, (y, x) in odd]
+    for path, why in [*lost, *reasons]:
+        log.warning("flat: %s left out: %s", path.name, why)
+    return {path: ramp for path, ramp in opened if ramp[1].shape == usual}
 
 
 def flats_of_night(table: Table, band: str) -> list[RampId]:
@@ -198,15 +212,16 @@ class FlatSupply:
 
     def prepare(self, chip: int, each: Each = map) -> list[str]:
         """Make the flat of a chip if the store lacks it; notes about what could not be had."""
-        if not self._lacks(chip):
+        if not self.lacks(chip):
             return []
         with alone(self.store.folder, "-flat_dir"):
             for path in self.store.folder.glob("mflat.*.part"):
                 remove(path)  # of a run that was killed while it wrote
             # Another run may have made it meanwhile.
-            return self._supply(chip, each) if self._lacks(chip) else []
+            return self._supply(chip, each) if self.lacks(chip) else []
 
-    def _lacks(self, chip: int) -> bool:
+    def lacks(self, chip: int) -> bool:
+        """Whether the store has no flat of a chip that is near enough."""
         return self.store.nearest(self.band, chip, self.config.flat.max_days_away) is None
 
     def _supply(self, chip: int, each: Each) -> list[str]:
@@ -233,6 +248,10 @@ class FlatSupply:
         )
         here = sorted((*got.fetched, *got.present))
         notes = []
+        if got.missing:
+            _, why = got.missing[0]
+            lacking = f"{len(got.missing)} of {len(ramps)} FLAT ramps were not downloaded"
+            notes.append(f"C{chip}: flat: {lacking}: {why}")
         try:
             out = self.store.folder / flat_name(self.band, night, chip)
             paths = [_ramp_in(folder, ramp) for ramp in here]

@@ -283,6 +283,8 @@ class Stack:
 
 NOTICE = 25
 """Level of log records that everybody should see though nothing is wrong: INFO < it < WARNING."""
+LISTED = {"listed": True}
+"""`extra` of a log record about what is in the result, too: who shows that says it once."""
 
 Progress = Callable[[str, int, int], None]
 """Told what is going on: (step, done, of)."""

@@ -4,7 +4,7 @@ import numpy as np
 from astropy.table import Table
 
 from photometrus.frame import Flags, Image
-from photometrus.io import fitsfile, ldac
+from photometrus.io import fitsfile, headfile, ldac
 from photometrus.kernels.resample import fill_bad
 from photometrus.products import Products
 from photometrus.track import Track
@@ -72,11 +72,11 @@ def write_solution(products: Products, track: Track, rotator_deg: float) -> None
     frame = track.frame
     solved = tpv_cards(frame.wcs)
     solved["FLXSCALE"] = (track.flux_factor, "flux scale to the median frame")
-    ldac.write_head(products.head(frame.info.ramp), solved)
+    headfile.write_head(products.head(frame.info.ramp), solved)
     pointed = pointing_wcs(
         frame.info.ramp.chip, (frame.info.ra_deg, frame.info.dec_deg), rotator_deg
     )
-    ldac.write_head(products.old_head(frame.info.ramp), tpv_cards(pointed))
+    headfile.write_head(products.old_head(frame.info.ramp), tpv_cards(pointed))
 
 
 def write_sources(products: Products, track: Track, sources: Table) -> None:

@@ -13,7 +13,7 @@ from astropy.time import Time
 
 from photometrus.calibration import ZeroPoint
 from photometrus.errors import CalibrationRefused, MissingInput, PhotometrusError
-from photometrus.frame import Progress, StackInfo, no_progress
+from photometrus.frame import LISTED, Progress, StackInfo, no_progress
 from photometrus.io.fitsfile import header_wcs
 from photometrus.io.stackfile import read_image_header, stem
 from photometrus.wcs import sky_to_pixel
@@ -113,7 +113,7 @@ def light_curve(
         try:
             points.append(_checked(measure(path, ra_deg, dec_deg), config))
         except PhotometrusError as error:
-            log.warning("%s: not in the light curve: %s", path.name, error)
+            log.warning("%s: not in the light curve: %s", path.name, error, extra=LISTED)
             lost[path.name] = str(error)
     if not points:
         raise MissingInput(

@@ -17,10 +17,11 @@ from photometrus import __version__, distortion_store
 from photometrus.arrivals import Material, Request, gather
 from photometrus.config import Config
 from photometrus.errors import MissingInput, PhotometrusError
-from photometrus.frame import Progress, no_progress
-from photometrus.io.archive import fetch_log, open_archive
+from photometrus.frame import LISTED, Progress, no_progress
+from photometrus.io.archive import get_log, open_archive
 from photometrus.io.lock import locked
-from photometrus.io.nightlog import read_log, repair_name, select
+from photometrus.io.nightlog import repair_name
+from photometrus.io.observed import select
 from photometrus.io.whole import remove, whole, write_bytes
 from photometrus.jobs import Runner
 from photometrus.observation import Observation
@@ -128,8 +129,9 @@ def _reduce_night(request: NightRequest, config: Config, progress: Progress) -> 
     what was asked for in it.
     """
     with open_archive(config.input.archive or None, config.transfer) as archive:
-        path = fetch_log(archive, request.night, request.root)
-    parts = parts_of(read_log(path), request)
+        told = get_log(archive, request.night)
+    parts = parts_of(told.table, request)
+    told.write(request.root)  # not before: a wrong target leaves nothing
     results = _reduce_parts(parts, request, config, progress)
     store = distortion_store.store_folder(config.input.distortion_dir)
     if store is not None:
@@ -199,7 +201,7 @@ def _reduce_parts(
                 results.append(reducing.submit(_reduce, material, request, config, run, tell))
             for number, (part, future) in enumerate(zip(parts, results, strict=True), start=1):
                 if future.exception() is not None:
-                    log.error("%s: %s", part.name, future.exception())
+                    log.error("%s: %s", part.name, future.exception(), extra=LISTED)
                 progress("night", number, len(parts))
         finally:
             told.stopped.set()

@@ -45,6 +45,17 @@ class Observation:
         missing: list[Loss] = [(name, "not downloaded", why) for name, why in self.missing]
         return missing + [loss for chip in self.chips for loss in chip.losses]
 
+    @property
+    def told(self) -> list[str]:
+        """What the user should know, each once, before it the chips that it holds for."""
+        chips: dict[str, list[str]] = {note: [] for note in self.notes}
+        for one in self.chips:
+            for note in one.notes:
+                who = chips.setdefault(note, [])
+                who += [] if f"C{one.chip}" in who else [f"C{one.chip}"]
+        lines = (f"{' '.join(who)}: {note}" if who else note for note, who in chips.items())
+        return list(dict.fromkeys(lines))
+
     def __repr__(self) -> str:
         return f"<Observation in {self.record.parent}: {self.chips}, {len(self.losses)} not in it>"
 
@@ -52,8 +63,7 @@ class Observation:
         """In a notebook: what the command shows."""
         root = self.record.parent
         rows = [chip.row(root) for chip in self.chips]
-        notes = [*self.notes, *(f"C{one.chip}: {note}" for one in self.chips for note in one.notes)]
-        return card(str(root), CHIP_COLUMNS, rows, self.losses, notes)
+        return card(str(root), CHIP_COLUMNS, rows, self.losses, self.told)
 
 
 def write_record(

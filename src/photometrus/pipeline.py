@@ -21,7 +21,7 @@ from photometrus.chip.agreement import central
 from photometrus.config import Config
 from photometrus.errors import FrameError, MissingInput, PhotometrusError, ServiceError
 from photometrus.flats import Flats, store_folder
-from photometrus.frame import NOTICE, FrameInfo, Progress, no_progress
+from photometrus.frame import LISTED, NOTICE, FrameInfo, Progress, no_progress
 from photometrus.instrument import CHIPS, CHIPS_FIELD_RADIUS_DEG, night_of
 from photometrus.io import rampfile
 from photometrus.io.catalogs import default_cache, reference
@@ -327,7 +327,7 @@ def _standing(jobs: dict[int, Job], products: Products) -> dict[int, ChipResult]
             stands[chip] = earlier[chip]
     if stands:
         names = " ".join(f"C{chip}" for chip in stands)
-        log.log(NOTICE, "%s: made before of the same; -restart makes all again", names)
+        log.log(NOTICE, "%s: made before of the same", names, extra=LISTED)
     return stands
 
 

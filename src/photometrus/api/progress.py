@@ -33,7 +33,7 @@ def shown(tell: Tell) -> Iterator[Progress]:
         with _no_last_resort(), Cell(display) as cell:
             yield cell.tell
     elif tell and screen.err.is_terminal:
-        with screen.listening(), screen.progress() as progress:
+        with screen.listening(), screen.progress(listed=False) as progress:
             yield progress
     else:
         with _no_last_resort():

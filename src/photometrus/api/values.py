@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from photometrus import config as configuration
-from photometrus.cli import angles, options, times
+from photometrus.cli import angles, reading, times
 from photometrus.config import Config
 from photometrus.errors import MissingInput, UsageError, nearest
 from photometrus.instrument import CHIPS
@@ -40,18 +40,18 @@ def chips_of(value: int | str | Iterable[int] | None) -> tuple[int, ...]:
     if value is None:
         return tuple(CHIPS)
     text = str(value) if isinstance(value, int | str) else ",".join(str(chip) for chip in value)
-    return _read(options.chips, text, "chips")
+    return _read(reading.chips, text, "chips")
 
 
 def band_of(value: str) -> str:
     """Z, Y, J or H."""
-    return options.band(value)
+    return reading.band(value)
 
 
 def bands_of(value: str | Iterable[str]) -> tuple[str, ...]:
     """Bands from ["J", "H"], "J,H"; none is all."""
     text = value if isinstance(value, str) else ",".join(value)
-    return options.bands(text) if text else ()
+    return reading.bands(text) if text else ()
 
 
 def right_ascension(value: float | str) -> float:

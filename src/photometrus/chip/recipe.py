@@ -18,7 +18,7 @@ from photometrus.chip.run import Reference, Run
 from photometrus.config import Config
 from photometrus.errors import PhotometrusError, StorageError
 from photometrus.flats import Flats
-from photometrus.frame import Progress, no_progress
+from photometrus.frame import LISTED, Progress, no_progress
 from photometrus.optics import FieldFit
 from photometrus.products import Products, RampId
 from photometrus.track import ChipResult
@@ -65,7 +65,7 @@ def reduce_chip(
     except StorageError:
         raise  # the next chip would fare no better
     except PhotometrusError as error:
-        log.error("C%d: %s", chip, error)  # noqa: TRY400 - explained, not a bug
+        log.error("C%d: %s", chip, error, extra=LISTED)  # noqa: TRY400 - explained, not a bug
         result = ChipResult(chip, verdicts=run.all_verdicts(), notes=run.notes, error=str(error))
     made = {path: path.stat().st_size for path in dict.fromkeys(run.made) if path.is_file()}
     result = replace(result, made=made)

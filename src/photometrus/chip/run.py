@@ -12,7 +12,7 @@ from astropy.table import Table
 
 from photometrus.config import Config
 from photometrus.flats import Flats
-from photometrus.frame import Progress
+from photometrus.frame import LISTED, Progress
 from photometrus.io.spool import scratch_folder
 from photometrus.optics import FieldFit
 from photometrus.products import Products, RampId
@@ -50,13 +50,13 @@ class Run:
     scratch: ExitStack = field(default_factory=ExitStack)
     """What is to be cleared away at the end."""
 
-    def counted(self, step: str, total: int) -> Each:
-        """`each` that reports how many items are done."""
+    def counted(self, step: str, total: int, first: int = 0) -> Each:
+        """`each` that reports how many items are done, but for so many that come first."""
 
         def wrapped(function: Callable, items: Iterable[Any]):
             self.progress(f"C{self.chip} {step}", 0, total)
-            for k, result in enumerate(self.each(function, items), start=1):
-                self.progress(f"C{self.chip} {step}", k, total)
+            for k, result in enumerate(self.each(function, items), start=1 - first):
+                self.progress(f"C{self.chip} {step}", max(0, k), total)
                 yield result
 
         return wrapped
@@ -69,14 +69,14 @@ class Run:
     def note(self, text: str) -> None:
         """Keep what the user should know; once."""
         if text not in self.notes:
-            log.warning("C%d: %s", self.chip, text)
+            log.warning("C%d: %s", self.chip, text, extra=LISTED)
             self.notes.append(text)
 
     def lose(self, frames: Iterable[tuple[str, Any]]) -> None:
         """Frames that go no further, and why."""
         for name, reason in frames:
             text = re.sub(rf"^{name}(\.ramp\.fits)?: ", "", str(reason))
-            log.warning("%s: %s", name, text)
+            log.warning("%s: %s", name, text, extra=LISTED)
             self.verdicts[name] = Verdict(name, used=False, reason=text, lost=True)
 
     def all_verdicts(self) -> list[Verdict]:

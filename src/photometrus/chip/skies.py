@@ -154,5 +154,5 @@ def with_sky(run: Run, makers: list[Track], served: list[Track], *, running: boo
     # The sky is written while the frames are fitted against it.
     write = partial(write_sky, run, np.asarray(final.image), makers, ramps)
     todo = [write, *(partial(fit, track) for track in served)]
-    _, *done = run.counted("background", len(todo))(lambda do: do(), todo)
+    _, *done = run.counted("background", len(served), first=1)(lambda do: do(), todo)
     return done

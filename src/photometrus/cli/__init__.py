@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 
 from photometrus import __version__
 from photometrus.allocator import share_one_pool
@@ -44,10 +43,12 @@ def _run(words: list[str], stopping: Stopping) -> int:
     if not words:
         sys.stdout.write(parser.short_help())
         return DONE
-    if words[0].lstrip("-") in ("h", "help") and words[0].startswith("-"):
-        sys.stdout.write(parser.long_help(__version__))
-        return DONE
-    if words[0] in ("-version", "--version", "-V"):
+    if words[0].lstrip("-") in ("h", "help"):
+        if not words[1:]:
+            sys.stdout.write(parser.long_help(__version__))
+            return DONE
+        words = [*words[1:], "-h"]  # `photometrus help pipeline`
+    if words[0] in ("-version", "--version", "-V", "version"):
         sys.stdout.write(f"photometrus {__version__}\n")
         return DONE
     for word in words:
@@ -60,7 +61,6 @@ def _run(words: list[str], stopping: Stopping) -> int:
     share_one_pool()
     # What does the work takes a second to import: not before it is clear that there is work.
     with _without_collecting():
-        room = import_module(f"photometrus.cli.{command.room}")
         from photometrus.cli.order import Order
         from photometrus.cli.show import Screen
 
@@ -68,7 +68,7 @@ def _run(words: list[str], stopping: Stopping) -> int:
     screen = Screen(quiet="quiet" in given, verbose="verbose" in given)
     stopping.hush = screen.hush
     with screen.listening():
-        code = getattr(room, command.runner)(Order(command, given, screen, retold(words)))
+        code = command.run(Order(command, given, screen, retold(words)))
         screen.end(code)
         return code
 

@@ -105,6 +105,8 @@ class Board:
         self.rows = {name: Row(name) for name in rows}
         self.single: dict[str, Cell] = {}
         self.message = ""
+        self.notes: list[str] = []
+        """What the user should know, in order."""
         self.of_each_part = of_each_part
         self._column = {step: k for k, one in enumerate(columns) for step in one.steps}
         self._spent = [0.0] * len(self.columns)

@@ -1,8 +1,13 @@
 """A command of the command line as a row."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from photometrus.cli.options import Option
+
+if TYPE_CHECKING:
+    from photometrus.cli.order import Order
 
 DONE, FAILED, USAGE, LOSSES = 0, 1, 2, 3
 """Exit codes; one that was stopped by a signal has 128 and its number."""
@@ -15,8 +20,8 @@ class Command:
     summary : for the overview; about : for its own help
     groups : its options, under titles
     sample : a command that works; after : what to do next
-    room : the module of `photometrus.cli` that does it
     bare : the option whose value may stand first, without the option
+    run : does it; the exit code
     """
 
     name: str
@@ -25,18 +30,13 @@ class Command:
     groups: dict[str, tuple[Option, ...]]
     sample: str
     after: str = ""
-    room: str = "run"
     bare: str = ""
+    run: "Callable[[Order], int]" = field(kw_only=True)
 
     @property
     def options(self) -> list[Option]:
         """All options in order."""
         return [option for group in self.groups.values() for option in group]
-
-    @property
-    def runner(self) -> str:
-        """The function of its room that does it."""
-        return self.name.replace(" ", "_")
 
 
 def needed(*options: Option) -> tuple[Option, ...]:

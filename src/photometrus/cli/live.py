@@ -15,6 +15,8 @@ from photometrus.cli.words import clean, clock, rate
 REFRESH_HZ = 4
 MAX_SINGLE, MAX_DONE = 6, 3
 """Steps without a row that are shown: those at work, the last that are done."""
+MAX_NOTES = 3
+"""The last ones; all are listed at the end."""
 WITH_RATE = 12
 """Columns of the terminal that a rate behind the table needs."""
 UNICODE = {"": "·", "done": "✓", "failed": "✗", "as before": "=", "skipped": " "}
@@ -33,7 +35,8 @@ class View:
         marks = UNICODE if "utf" in console.encoding.lower() else ASCII
         now, width = time.monotonic(), options.max_width
         parts: list[RenderableType] = list(self._single(now, width))
-        room = max(1, console.height - len(parts) - 5)
+        notes = self.board.notes[-MAX_NOTES:]
+        room = max(1, console.height - len(parts) - len(notes) - 5)
         rows, hidden = self._shown(room)
         if rows:
             parts.append(self._table(rows, now, width, marks))
@@ -41,6 +44,8 @@ class View:
             parts.append(Text(f"and {hidden}", style="dim", no_wrap=True, overflow="ellipsis"))
         if self.board.rows:
             parts.append(self._whole(now, width))
+        for note in notes:
+            parts.append(Text(note, "yellow", no_wrap=True, overflow="ellipsis"))
         if self.board.message:
             parts.append(Text(self.board.message, "dim", no_wrap=True, overflow="ellipsis"))
         yield Group(*parts)

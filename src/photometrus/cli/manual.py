@@ -5,10 +5,10 @@ import re
 from typing import Any
 
 from photometrus import __version__
-from photometrus.cli.command import DONE, Command
+from photometrus.cli.command import Command
 from photometrus.cli.commands import COMMANDS, GROUPS, SAMPLE
-from photometrus.cli.options import FILES, FOLDERS, OneOf, Option, spelled
-from photometrus.cli.order import Order
+from photometrus.cli.options import Option, spelled
+from photometrus.cli.reading import FILES, FOLDERS, OneOf
 
 INTRODUCTION = """\
 photometrus reduces observations of the PRIME telescope (four chips of 4096 x 4096 pixels, bands
@@ -33,18 +33,6 @@ CODES = (
     ("3", "done, with losses, listed in a table"),
     ("130, 143", "stopped by Ctrl-C or a signal: the same command goes on"),
 )
-
-
-def man(order: Order) -> int:
-    """The manual page."""
-    order.screen.raw(page())
-    return DONE
-
-
-def completion(order: Order) -> int:
-    """What a shell needs."""
-    order.screen.raw(script(order["shell"]))
-    return DONE
 
 
 # ---------------------------------------------------------------- the tree of commands

@@ -10,15 +10,18 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import partial
+from pathlib import Path
 from textwrap import wrap
 from typing import Any, NoReturn
 
 from photometrus.cli.command import Command
 from photometrus.cli.commands import COMMANDS, GROUPS, SAMPLE, members, overview
 from photometrus.cli.options import Option, spelled
+from photometrus.cli.reading import FILES, FOLDERS, night
 from photometrus.errors import PhotometrusError, UsageError, nearest
 
 NUMBER = re.compile(r"-[0-9.]")
+NIGHT = re.compile(r"\d{8}|\d{4}-\d\d-\d\d")
 OTHER_WORDS = {
     "filter": "band", "filt": "band", "object": "target", "objname": "target", "field": "target",
     "rot": "rot_val", "rotoff": "rot_val", "catalogue": "catalog", "survey": "catalog",
@@ -127,9 +130,20 @@ def _stray(
         "no blank after a comma" if before.endswith(",") else "a value with blanks needs quotes"
     )
     hint = f" after {before!r}; {way_out}" if "=" in "".join(done[-1:]) else ""
+    fits = None if hint else _fitting(command, word)
+    if fits is not None:
+        return f"{where}: what is {word!r}? Did you mean '-{fits.name} {word}'?"
     return (
         f"{where}: what is {word!r}{hint}? Options begin with a dash, for example: {command.sample}"
     )
+
+
+def _fitting(command: Command, word: str) -> Option | None:
+    """The first option of a command whose value a word looks like: a night, a folder, a file."""
+    what = next(iter(command.groups.values()))
+    looks: list[Any] = [night] if NIGHT.fullmatch(word) else []
+    looks += FOLDERS if Path(word).is_dir() else FILES if Path(word).is_file() else ()
+    return next((option for option in what if option.read in looks), None)
 
 
 def _unknown(command: Command, options: dict[str, Option], word: str, name: str) -> str:

@@ -7,22 +7,24 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from photometrus.cli.board import Board, Column, Finished
 from photometrus.cli.live import live
 from photometrus.cli.words import clean, clock
-from photometrus.errors import PhotometrusError
+from photometrus.errors import MissingInput, PhotometrusError, UsageError
 from photometrus.frame import NOTICE
 from photometrus.io.journal import Journal
+from photometrus.io.whole import missing_folders, remove_empty
 from photometrus.passwords import without_password
 from photometrus.products import JOURNAL
 
@@ -49,6 +51,8 @@ class Screen:
         self.handler = Handler(self.err, level)
         self.journal: Journal | None = None
         self._kept = ExitStack()
+        self._made: list[Path] = []
+        """The folders that came with the journal, the innermost first."""
         self._live: Live | None = None
 
     @contextmanager
@@ -73,6 +77,7 @@ class Screen:
         """
         if self.journal is not None:
             return
+        self._made = missing_folders(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             journal = Journal(folder / JOURNAL, _tidy, self.warn)
@@ -98,6 +103,13 @@ class Screen:
             journal.write_bug(error)
         logging.getLogger("photometrus").removeHandler(journal)
         journal.close()
+        path = Path(journal.baseFilename)
+        if self._made and isinstance(error, UsageError | MissingInput):
+            # Where nothing was, a wrong target or night leaves nothing.
+            with suppress(OSError):
+                if [*path.parent.iterdir()] == [path]:
+                    path.unlink()
+                    remove_empty(self._made)
 
     def hush(self) -> None:
         """A signal has come: nothing moves on the terminal any more."""
@@ -140,12 +152,29 @@ class Screen:
         self._note(str(text), logging.WARNING)
         self.err.print(clean(text), style="yellow", soft_wrap=True)
 
+    def notes(self, texts: Iterable[str]) -> None:
+        """What the user should know of a result, each once; also when quiet."""
+        for text in dict.fromkeys(texts):
+            self.warn(f"note: {text}")
+
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A table of results. A column whose name ends in a blank is set flush right."""
+        """A table of results. A column whose name ends in a blank is set flush right.
+
+        On a terminal that is too narrow the last column, if it is what is missing, comes below.
+        """
         table = _table(title, columns, rows)
         if not self.quiet:
-            self.out.print(table)
+            narrow = _table(title, columns[:-1], [row[:-1] for row in rows])
+            if self._has_room(table) or not self._has_room(narrow):
+                self.out.print(table)
+            else:
+                self.out.print(narrow)
+                for row in rows:
+                    self.out.print(clean(f"{row[0]}: {row[-1]}"), soft_wrap=True)
         self._note_table(table)
+
+    def _has_room(self, table: Table) -> bool:
+        return Measurement.get(self.out, self.out.options, table).maximum < self.out.width
 
     def losses(self, rows: Sequence[tuple[str, str, str]], title: str = "Losses") -> None:
         """What was lost, and why; also when quiet."""
@@ -169,21 +198,31 @@ class Screen:
         rows: Sequence[str] = (),
         *,
         of_each_part: int = 0,
+        listed: bool = True,
     ) -> Iterator[Told]:
         """A function (step, done, of) that shows how far things are.
 
         columns, rows, of_each_part : as a `Board` wants them
+        listed : whether the caller shows the result's notes and losses: then the log does not
+            print them before, unless an error comes instead of a result
         """
         board = Board(columns, rows, of_each_part)
         show = _Teller(board, self._note)
-        with ExitStack() as stack:
-            if not self.quiet and self.err.is_terminal and not self.err.is_dumb_terminal:
-                self.handler.board = board
-                stack.callback(setattr, self.handler, "board", None)
-                self._live = stack.enter_context(live(board, self.err))
-            elif not self.quiet:
-                show.lines = self.err
-            yield show
+        self.handler.kept = {} if listed else None
+        try:
+            with ExitStack() as stack:
+                if not self.quiet and self.err.is_terminal and not self.err.is_dumb_terminal:
+                    self.handler.board = board
+                    stack.callback(setattr, self.handler, "board", None)
+                    self._live = stack.enter_context(live(board, self.err))
+                elif not self.quiet:
+                    show.lines = self.err
+                yield show
+        except PhotometrusError:
+            self.handler.print_kept()
+            raise
+        finally:
+            self.handler.kept = None
 
 
 class _Teller:
@@ -247,19 +286,43 @@ def _table(
 
 
 class Handler(logging.Handler):
-    """Log records as clean lines above what moves; the newest also in it."""
+    """Log records as clean lines above what moves; the newest also in it.
+
+    kept : those that the result will list, by their text; None while no list will come
+    """
 
     def __init__(self, console: Console, level: int) -> None:
         super().__init__(logging.DEBUG)
         self.console = console
         self.shown = level
         self.board: Board | None = None
+        self.kept: dict[str, logging.LogRecord] | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one record."""
+        """Print one record, or keep it."""
         text = clean(record.getMessage())
+        if self.kept is not None and getattr(record, "listed", False):
+            if self.board is not None and text not in self.kept:
+                self._point_out(record, text, self.board)
+            self.kept[text] = record
+            return
         if self.board is not None and record.levelno >= logging.INFO:
             self.board.message = text
+        self._print(record, text)
+
+    @staticmethod
+    def _point_out(record: logging.LogRecord, text: str, board: Board) -> None:
+        if record.levelno >= logging.WARNING:
+            board.notes.append(text)
+        else:
+            board.message = text
+
+    def print_kept(self) -> None:
+        """What was to be listed, since no list will come."""
+        for text, record in (self.kept or {}).items():
+            self._print(record, text)
+
+    def _print(self, record: logging.LogRecord, text: str) -> None:
         if record.levelno >= self.shown:
             word = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
             style = {"WARNING": "yellow", "ERROR": "red"}.get(record.levelname, "dim")

@@ -13,12 +13,13 @@ from datetime import date, timedelta
 from itertools import islice
 from pathlib import Path
 
+from astropy.table import Table
 from fsspec.implementations.local import LocalFileSystem
 
 from photometrus.errors import MissingInput, PhotometrusError, ServiceError, UsageError, nearest
 from photometrus.io.arriving import is_web_page
 from photometrus.io.limits import TransferConfig
-from photometrus.io.nightlog import clean_log, decode
+from photometrus.io.nightlog import clean_log, decode, parse_log
 from photometrus.io.transport import (
     AbsentError,
     Address,
@@ -233,11 +234,37 @@ def _find_mounts(transport: Transport) -> tuple[str, ...]:
     return MOUNTS
 
 
-def fetch_log(archive: Archive, night: date, folder: Path) -> Path:
-    """Downloads a night's log, as it is and cleaned, into `folder`; the path of the log.
+@dataclass(frozen=True)
+class NightLog:
+    """A night's log as the archive gave it."""
 
-    Both files are written whole or not at all. Raises MissingInput that names nights with a log
-    when this one has none, ServiceError when the archive fails.
+    night: date
+    content: bytes
+
+    @property
+    def table(self) -> Table:
+        """What is in it; MissingInput when there is nothing."""
+        return parse_log(decode(self.content), log_name(self.night))
+
+    def write(self, folder: Path) -> Path:
+        """As it is and cleaned, each whole or not at all; the path of the first."""
+        path = folder / log_name(self.night)
+        write_bytes(path, self.content)
+        cleaned = clean_log(decode(self.content))
+        write_bytes(folder / clean_log_name(self.night), cleaned.encode())
+        return path
+
+
+def fetch_log(archive: Archive, night: date, folder: Path) -> Path:
+    """The path of a night's log in `folder`, as `get_log` gets it."""
+    return get_log(archive, night).write(folder)
+
+
+def get_log(archive: Archive, night: date) -> NightLog:
+    """A night's log.
+
+    Raises MissingInput that names nights with a log when this one has none, ServiceError when the
+    archive fails.
     """
     reasons: list[str] = []
     content = _read_log(archive, night, reasons=reasons)
@@ -250,10 +277,7 @@ def fetch_log(archive: Archive, night: date, folder: Path) -> Path:
         )
         why = f" ({reasons[0]})" if reasons else ""
         raise MissingInput(f"archive {archive}: no night log of {night.isoformat()}{why}; {known}")
-    path = folder / log_name(night)
-    write_bytes(path, content)
-    write_bytes(folder / clean_log_name(night), clean_log(decode(content)).encode())
-    return path
+    return NightLog(night, content)
 
 
 def size_of(archive: Archive, ramp: RampId, kind: str) -> int | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from photometrus.errors import FrameError, PhotometrusError, UsageError
-from photometrus.frame import Progress
+from photometrus.frame import LISTED, Progress
 from photometrus.io.archive import CHUNK_BYTES, N_TRIES, Archive, Place, fallbacks
 from photometrus.io.arriving import Arriving
 from photometrus.io.fz import fault, unpack
@@ -86,7 +86,7 @@ def download(
 
     destination : the path of a ramp on disk; its folder is made
     kind : one of archive.FALLBACKS; what serves in its place is taken where it is absent. For
-        ``raw`` and ``raw_fz`` the ids are those of raw frames (`nightlog.raw_frames`)
+        ``raw`` and ``raw_fz`` the ids are those of raw frames (`observed.raw_frames`)
     overwrite : fetch also what is there and whole
     workers : connections at a time
     progress : called with every event, from one thread at a time
@@ -177,7 +177,7 @@ class _Job:
         else:
             outcome = self._fetch_from_any(ramp, path)
         if outcome.state == "missing":
-            log.warning("%s: not downloaded: %s", ramp, outcome.reason)
+            log.warning("%s: not downloaded: %s", ramp, outcome.reason, extra=LISTED)
         self._tell(DownloadEvent(ramp, outcome.state, reason=outcome.reason))
         return outcome
 

@@ -18,16 +18,19 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from photometrus.errors import Held, StorageError
 from photometrus.frame import NOTICE
-from photometrus.io.whole import make_folder, storing
+from photometrus.io.whole import make_folder, missing_folders, remove_empty, storing
 
 log = logging.getLogger(__name__)
 
 NAME = ".photometrus.lock"
 STORE_NAME = ".lock"
 POLL_S = 1.0
+N_LOOKS, LOOK_S = 5, 0.02
+"""A lock that is held so long is held by a run, and not by who looks whether there is one."""
 TAKEN = (errno.EAGAIN, errno.EACCES)
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 """The same for all that runs since this machine was started, containers included."""
@@ -54,15 +57,43 @@ class Holder:
         return self.host == socket.gethostname() or bool(self.boot and self.boot == boot_id())
 
 
+@dataclass(frozen=True)
+class Lock:
+    """The lock of a folder as somebody sees it who does not want it.
+
+    state : held, while a run works in the folder; left, by a run that was killed; unknown, where
+        only another machine can tell
+    """
+
+    state: Literal["held", "left", "unknown"]
+    holder: Holder | None
+
+
+def lock_of(folder: Path) -> Lock | None:
+    """The lock of a folder; None when nobody works in it. It is not taken, and nothing written."""
+    try:
+        handle = os.open(folder / NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        holder = _holder(handle)
+        if not _flock(handle, fcntl.LOCK_SH):
+            return Lock("held", holder)
+        return Lock("left" if holder is None or holder.here else "unknown", holder)
+    finally:
+        os.close(handle)
+
+
 @contextlib.contextmanager
 def locked(folder: Path, command: str = "", *, wait: bool = False) -> Iterator[None]:
-    """Nobody else works in the folder meanwhile; it is made.
+    """Nobody else works in the folder meanwhile; it is made, and gone again when it stays empty.
 
     command : what others are told
     wait : for whoever works in it, instead of Held
     Raises Held (another run works in it, or one on another machine did not end as it should) and
     StorageError.
     """
+    made = missing_folders(folder)
     make_folder(folder)
     path = folder / NAME
     handle = _take(path, command, wait=wait)
@@ -73,6 +104,7 @@ def locked(folder: Path, command: str = "", *, wait: bool = False) -> Iterator[N
             with contextlib.suppress(OSError):
                 path.unlink()
         os.close(handle)
+        remove_empty(made)
 
 
 def _take(path: Path, command: str, *, wait: bool) -> int:
@@ -99,7 +131,7 @@ def _try(path: Path) -> int | None:
     with storing(path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        free = _flock(handle)
+        free = _free(handle)
         holder = _holder(handle)
         if not _is(handle, path):
             os.close(handle)
@@ -122,10 +154,19 @@ def _is(handle: int, path: Path) -> bool:
         return False
 
 
-def _flock(handle: int) -> bool:
+def _free(handle: int) -> bool:
+    """Whether the file is ours now. Who only looks at the lock has it for a moment."""
+    for _ in range(N_LOOKS):
+        if _flock(handle, fcntl.LOCK_EX):
+            return True
+        time.sleep(LOOK_S)
+    return False
+
+
+def _flock(handle: int, kind: int) -> bool:
     """Whether the file is ours; where the file system has no locks, whether it seems so."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in TAKEN:
             return False

@@ -11,7 +11,12 @@ import aiohttp
 from fsspec.implementations.http import HTTPFileSystem
 
 from photometrus.errors import ServiceError
-from photometrus.io.credentials import WEB_PASSWORD_VARIABLE, password_for
+from photometrus.io.credentials import (
+    WEB_PASSWORD_VARIABLE,
+    in_the_open,
+    password_for,
+    warn_of_plain_text,
+)
 from photometrus.io.limits import TransferConfig
 from photometrus.io.transport import (
     CONNECT_TIMEOUT_S,
@@ -79,6 +84,8 @@ def _mark(headers: Mapping[str, str]) -> str:
 def connect_web(address: Address, limits: TransferConfig | None = None) -> WebTransport:
     """A web server that answers. Raises ServiceError when it does not, or wants a password."""
     limits = limits or TransferConfig()
+    if in_the_open(address):
+        warn_of_plain_text(f"archive {address.text}")
     options: dict[str, Any] = {
         # A ramp may take minutes, a silence may not; total: for heads that come letter by letter
         "timeout": aiohttp.ClientTimeout(

@@ -93,6 +93,18 @@ def make_folder(path: Path, option: str = "-parent") -> None:
         ) from error
 
 
+def missing_folders(path: Path) -> list[Path]:
+    """What `make_folder` would make, the innermost first."""
+    return [one for one in (path, *path.absolute().parents) if not one.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders as far as nothing is in them."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
 def settle(folders: Iterable[Path]) -> None:
     """See to it that a power cut does not take back names that these folders hold."""
     for folder in set(folders):

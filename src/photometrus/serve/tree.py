@@ -17,22 +17,35 @@ from photometrus.htmlreport.page import UNFIT
 from photometrus.htmlreport.tables import depth_of
 from photometrus.htmlreport.tree import find_observations
 from photometrus.io.below import open_below, place_below
+from photometrus.io.lock import Lock, lock_of
+from photometrus.passwords import without_password
 from photometrus.products import Products
 
 LOOK_EVERY_S = 5.0
 """Between two walks through the whole tree."""
 SILENT_AFTER_S = 900.0
-"""A run that has written nothing for so long may not be one any more."""
+"""A run that has written nothing for so long may not be one any more, where no lock tells."""
 TAIL_BYTES = 20_000
 """Of the log's end."""
 STAMP = re.compile(r"^(\S+Z) +[A-Z]+ +")
 """Time and level of a line of the log."""
 
 
-STOPPED = "stopped by"
-"""How the last line of a log begins when its run was interrupted."""
-WORDS = {"running": "Running", "silent": "Running, but silent", "stopped": "Stopped"}
+ENDED, STOPPED = "exit code ", "stopped by"
+"""How the last line of a log begins when its command came to an end, or was interrupted."""
+COMMAND = "command: "
+"""How the line with the command begins."""
+WORDS = {
+    "running": "Running",
+    "silent": "Running, but silent",
+    "interrupted": "Interrupted",
+    "ended": "Not reduced",
+}
 """What is said of a run that is not through."""
+
+
+Stamp = tuple[tuple[int, ...], Lock | None, bool]
+"""What changes when a row does: times of change, the lock, whether the last of them is recent."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +53,9 @@ class Row:
     """An observation as the table of all shows it.
 
     parts : the folders from the top to it
-    state : running, silent, stopped, good, losses, failed, damaged
-    said : what became of it so far; step : the last line of its log, while it runs
+    state : running, silent, interrupted, ended, good, losses, failed, damaged
+    said : what became of it so far; step : the last line of its log, while it is not through
+    again : what to type so that it goes on, when it was interrupted
     when : of its last sign of life, UTC
     """
 
@@ -52,6 +66,7 @@ class Row:
     when: datetime
     observation: Observation | None = None
     depth: float = math.nan
+    again: str = ""
 
     @property
     def name(self) -> str:
@@ -73,7 +88,7 @@ class Tree:
         self.lock = threading.Lock()
         self.looked = -math.inf
         self.folders: list[Path] = []
-        self.known: dict[Path, tuple[tuple[int, ...], Row]] = {}
+        self.known: dict[Path, tuple[Stamp, Row]] = {}
         self.shown: tuple[list[Row], str] = [], ""
         """What was last made of which rows, for who makes it."""
 
@@ -96,13 +111,14 @@ class Tree:
             return self._row(folder)
 
     def _row(self, folder: Path) -> Row:
-        stamp = stamp_of(folder)
+        times = stamp_of(folder)
+        lock = lock_of(folder)
+        stamp = times, lock, time.time() - max(times) / 1e9 < SILENT_AFTER_S
         before = self.known.get(folder)
-        fresh = time.time() - max(stamp) / 1e9 < SILENT_AFTER_S
-        if before and before[0] == stamp and (fresh or before[1].state != "running"):
+        if before and before[0] == stamp:
             return before[1]
         parts = folder.relative_to(self.top).parts
-        row = _read(self.top, parts, max(stamp) / 1e9)
+        row = _read(self.top, parts, lock, max(times) / 1e9)
         self.known[folder] = stamp, row
         return row
 
@@ -153,16 +169,38 @@ def _changed(path: Path) -> int:
         return 0
 
 
-def _read(top: Path, parts: tuple[str, ...], changed: float) -> Row:
+def _life(lock: Lock | None, changed: float, last: str, *, record: bool) -> str:
+    """What a run is that is not through: running, silent, interrupted, ended.
+
+    record : whether there is one; it is written under the lock. `getdata` writes a log without one
+    """
+    if lock is not None and lock.state != "unknown":
+        return "running" if lock.state == "held" else "interrupted"
+    if lock is None and (record or last.startswith(STOPPED)):
+        return "interrupted"
+    if lock is None and last.startswith(ENDED):
+        return "ended"
+    return "running" if time.time() - changed < SILENT_AFTER_S else "silent"
+
+
+def _command(lock: Lock | None, lines: Sequence[str]) -> str:
+    """The command of a run without a record: by its lock, else by its log."""
+    if lock is not None and lock.holder is not None:
+        return without_password(lock.holder.command)
+    told = [text for line in lines if (text := STAMP.sub("", line)).startswith(COMMAND)]
+    return told[-1].removeprefix(COMMAND) if told else ""
+
+
+def _read(top: Path, parts: tuple[str, ...], lock: Lock | None, changed: float) -> Row:
     """The row of what is on disk now."""
     folder, when = top.joinpath(*parts), datetime.fromtimestamp(changed, UTC)
     lines = log_lines(top, parts)
     last = STAMP.sub("", lines[-1]) if lines else ""
-    alive = "running" if time.time() - changed < SILENT_AFTER_S else "silent"
-    if last.startswith(STOPPED):
-        alive = "stopped"
-    if not Products(folder, "").run_record.exists():
-        return Row(parts, alive, WORDS[alive], last, when)
+    recorded = Products(folder, "").run_record.exists()
+    life = _life(lock, changed, last, record=recorded)
+    if not recorded:
+        again = _command(lock, lines) if life == "interrupted" else ""
+        return Row(parts, life, WORDS[life], last, when, again=again)
     try:
         check_links(top, folder)
         found = outline(folder)
@@ -172,7 +210,9 @@ def _read(top: Path, parts: tuple[str, ...], changed: float) -> Row:
         said = f"Cannot be read: {error}".replace(str(top), "")
         return Row(parts, "damaged", said, "", when)
     depth = median(known) if (known := [v for v in limits if math.isfinite(v)]) else math.nan
-    if not found.running:
+    held = lock is not None and lock.state == "held"
+    if not found.running and not held:
         return Row(parts, kind, said, "", when, found, depth)
-    said = said.replace("Not finished", WORDS[alive], 1)
-    return Row(parts, alive, said, last, when, found, depth)
+    said = said.replace("Not finished", WORDS[life], 1) if found.running else "Running anew"
+    again = found.command if life == "interrupted" else ""
+    return Row(parts, life, said, last, when, found, depth, again)

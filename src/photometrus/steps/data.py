@@ -1,7 +1,6 @@
 """The archive and the flats: night log, ramps, masters."""
 
 import logging
-import tempfile
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -14,10 +13,11 @@ from photometrus.errors import FrameError, MissingInput, TooFewFrames, UsageErro
 from photometrus.flats import flats_of_night, make_master, store_folder
 from photometrus.frame import Progress, no_progress
 from photometrus.io import rampfile
-from photometrus.io.archive import Archive, fetch_log, open_archive
+from photometrus.io.archive import Archive, fetch_log, get_log, open_archive
 from photometrus.io.download import counted, download, write_failed
 from photometrus.io.lock import locked
-from photometrus.io.nightlog import raw_frames, read_log, repair_name, select, summarise
+from photometrus.io.nightlog import read_log, repair_name
+from photometrus.io.observed import raw_frames, select, summarise
 from photometrus.io.whole import warn_of_links
 from photometrus.products import Products, RampId, flat_name, log_name, parse_ramp
 from photometrus.selection import choose
@@ -31,11 +31,8 @@ def night_log(night: date, config: Config, target: str = "", band: str = "") -> 
 
     Raises MissingInput when the target (in that band) is not there, saying what is.
     """
-    with (
-        open_archive(config.input.archive or None, config.transfer) as archive,
-        tempfile.TemporaryDirectory(prefix="photometrus-") as folder,
-    ):
-        table = read_log(fetch_log(archive, night, Path(folder)))
+    with open_archive(config.input.archive or None, config.transfer) as archive:
+        table = get_log(archive, night).table
     summary = summarise(table)
     if not target:
         return summary[summary["band"] == band] if band else summary
@@ -64,8 +61,10 @@ def get_data(
         locked(products.root),
         open_archive(config.input.archive or None, config.transfer) as archive,
     ):
-        table = read_log(fetch_log(archive, night, products.root))
+        log_of_night = get_log(archive, night)
+        table = log_of_night.table
         on_first = select(table, target, products.band)
+        log_of_night.write(products.root)  # not before: a wrong target leaves nothing
         ramps = {chip: [ramp.on_chip(chip) for ramp in on_first] for chip in chips}
         choice = choose(ramps, {chip: config.for_chip(chip).select for chip in chips})
         wanted = [ramp for chip in chips for ramp in choice.ramps[chip]]

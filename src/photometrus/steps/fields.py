@@ -15,7 +15,7 @@ from photometrus.config import Config
 from photometrus.errors import FrameError, ServiceError, UsageError
 from photometrus.frame import FrameInfo, Progress, no_progress
 from photometrus.instrument import CHIPS_FIELD_RADIUS_DEG
-from photometrus.io import external, fitsfile, ldac, rampfile
+from photometrus.io import external, fitsfile, headfile, ldac, rampfile
 from photometrus.io.catalogs import reference
 from photometrus.products import Products
 from photometrus.reference import as_catalog, at_epoch
@@ -151,14 +151,14 @@ def _write_solved(product: Product, wcs: WCS, n: int, rms: float) -> None:
     path, frame, shape = product.path, product.frame, product.shape
     old = path.parent / Products(Path(), frame.info.band).before_refinement(product.ramp.chip).name
     old.mkdir(exist_ok=True)
-    ldac.write_head(old / path.with_suffix(".head").name, tpv_cards(frame.wcs))
+    headfile.write_head(old / path.with_suffix(".head").name, tpv_cards(frame.wcs))
     header = fitsfile.product_header(frame.header, wcs, shape)
     header["ASTRRMS"] = (round(rms, 5), "[arcsec] rms per axis to the catalogue")
     header["ASTRNUM"] = (n, "catalogue stars in the solution")
     header["ASTRLEV"] = ("affine" if n < FULL_FIT_STARS else "full", "step of the ladder")
     fitsfile.write_image(path, product.stored.raw.rows(0, shape[0]), header)
     solved = tpv_cards(wcs)
-    ldac.write_head(path.with_suffix(".head"), solved)
+    headfile.write_head(path.with_suffix(".head"), solved)
     catalog = fitsfile.product_header(frame.header, None, shape)
     catalog.update(solved)
     catalog["NAXIS1"], catalog["NAXIS2"] = shape[1], shape[0]

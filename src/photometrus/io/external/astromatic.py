@@ -16,7 +16,8 @@ from astropy.table import Table
 
 from photometrus.errors import MissingInput, ServiceError, UsageError
 from photometrus.io.external.process import find_program, run, told
-from photometrus.io.ldac import read_head, write_head, write_reference
+from photometrus.io.headfile import read_head, write_head
+from photometrus.io.ldac import write_reference
 
 Options = Mapping[str, str | float]
 """Settings of a program by its own names; they are laid over the defaults here."""

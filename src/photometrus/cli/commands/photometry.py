@@ -1,6 +1,5 @@
-"""What the commands that measure stacks do: values in, one call of a recipe, tables out."""
+"""`photometrus photometry`: magnitudes, limits and the transient, from stacks."""
 
-import math
 import re
 import time
 from collections.abc import Sequence
@@ -9,16 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from photometrus.cards import figure
+from photometrus.cli.angles import declination, places, radius, right_ascension
 from photometrus.cli.board import MEASURING
-from photometrus.cli.command import DONE, FAILED, LOSSES
-from photometrus.cli.order import Order
-from photometrus.cli.run import reduced
-from photometrus.cli.show import Screen
+from photometrus.cli.command import DONE, FAILED, LOSSES, Command
+from photometrus.cli.options import BAND, COMMON, THREADS, Option
+from photometrus.cli.reading import count, file, folder, number, one_of, positive, word
+from photometrus.cli.times import moment
 from photometrus.errors import MissingInput, PhotometrusError, UsageError
-from photometrus.products import Products
 
 if TYPE_CHECKING:
+    from photometrus.cli.order import Order
+    from photometrus.cli.show import Screen
     from photometrus.config import Config
     from photometrus.frame import Progress
     from photometrus.photometry.request import PhotometryRequest, Told
@@ -29,8 +29,84 @@ if TYPE_CHECKING:
 DEFAULT_RADIUS_ARCSEC = 4.0
 STACKS = ("coadd.*.fits", "coadd.*.fits.fz")
 
+FILEPATH = Option(
+    "filepath", "one stack, coadd.*.fits.fz; any other FITS image with a WCS will do", "FILE", file
+)
+STACKPATH = Option(
+    "stackpath", "instead: a folder of stacks, of which all are measured", "DIR", folder
+)
+SURVEY = Option(
+    "survey", "stars to calibrate with: 2MASS, VHS, VIKING, PS1, ...",
+    "NAME", str, "photometry.survey", default="the best that covers the field",
+)  # fmt: skip
+STARS = Option(
+    "catalog", "instead: a file of stars with RAJ2000, DEJ2000, Jmag, e_Jmag, ...; or postgresql://...",
+    "WHICH", str, "photometry.catalog",
+)  # fmt: skip
+CROP = Option(
+    "crop", "stars within N pixels of the edges do not calibrate (at most a twelfth of the side)",
+    "N", count, "photometry.crop_pix", default="300",
+)  # fmt: skip
+CLIP = Option(
+    "sigma", "stars that are off by more of their errors are left out of the zero point, once",
+    "S", positive, "zeropoint.clip_sigma", default="3",
+)  # fmt: skip
+DET_CUT = Option(
+    "det_cut", "sources from so many sigma on, in the image filtered for stars",
+    "S", positive, "detection.threshold_sigma", default="3",
+)  # fmt: skip
+MAG_LOW = Option(
+    "mag_low", "brightest star of the catalogue that calibrates, in the catalogue's system",
+    "MAG", number, "zeropoint.mag_low", default="12.5",
+)  # fmt: skip
+MAG_HIGH = Option(
+    "mag_high", "faintest; without it, down to where the catalogue's errors or its end set a limit",
+    "MAG", number, "zeropoint.mag_high",
+)  # fmt: skip
+MAGSYS = Option(
+    "magsys", "AB, Vega, or native: the catalogue's own. The other is in further columns",
+    "SYSTEM", one_of("AB", "Vega", "native"), "photometry.magsys", default="AB",
+)  # fmt: skip
+GRB_RA = Option("grb_ra", "right ascension: degrees, or 22:58:17.28", "RA", right_ascension)
+GRB_DEC = Option("grb_dec", "declination: degrees, or -00:30:12.5", "DEC", declination)
+GRB_RADIUS = Option(
+    "grb_radius", "radius of the error circle: 5 (arcsec), 5arcsec, 2arcmin, 0.1deg; above"
+    " 60 arcsec new sources are searched for in it",
+    "R", radius, default="4",
+)  # fmt: skip
+GRB_COORDLIST = Option(
+    "grb_coordlist", "many positions: a file with columns ra, dec (name, radius), or"
+    " '[(RA,DEC),(RA,DEC)]'",
+    "LIST", places,
+)  # fmt: skip
+GRB_NAME = Option("grb_name", "begins the names of the target's files", "NAME", word, default="GRB")
+GRB_ONLY = Option("grb_only", "write the target's files only, no catalogue of all sources")
+T0 = Option(
+    "t0", "of the burst, UTC: 2024-06-06T16:02:11, or MJD; times are told after it", "TIME", moment
+)
+EXP_QUERY = Option("exp_query", "also write the stars that the survey or file gave")
+EXP_QUERY_ONLY = Option("exp_query_only", "write those stars and measure nothing")
+NO_PLOTS = Option(
+    "no_plots", "draw no pages and no finding charts", key="photometry.plots", value=False
+)
+PLOTS_ONLY = Option("plots_only", "draw the pages and charts anew, write no tables")
+KEEP_ALL = Option(
+    "keep", "also write the segmentation, the PSF and the image without stars",
+    key="photometry.keep",
+)  # fmt: skip
+PARQUET = Option("parquet", "write the sources as Parquet, too", key="photometry.parquet")
+NO_COMPLETENESS = Option(
+    "no_completeness", "put no stars in to see which are found: faster, without the 50 % point",
+    key="photometry.completeness", value=False,
+)  # fmt: skip
+CALIBRATING = (SURVEY, STARS, CROP, CLIP, DET_CUT, MAG_LOW, MAG_HIGH, MAGSYS)
+AIMING = (GRB_RA, GRB_DEC, GRB_RADIUS, GRB_COORDLIST, GRB_NAME, T0)
+MAKING = (
+    GRB_ONLY, EXP_QUERY, EXP_QUERY_ONLY, PARQUET, KEEP_ALL, NO_COMPLETENESS, NO_PLOTS, PLOTS_ONLY,
+)  # fmt: skip
 
-def photometry(order: Order) -> int:
+
+def photometry(order: "Order") -> int:
     """One stack, or every chip's in a folder."""
     filepath, stackpath = order.get("filepath"), order.get("stackpath")
     if (filepath is None) == (stackpath is None):
@@ -40,74 +116,6 @@ def photometry(order: Order) -> int:
         )
     stacks = [filepath] if filepath is not None else stacks_in(stackpath)
     return measured(order, stacks, order.config(), order.get("band", ""))
-
-
-def full(order: Order) -> int:
-    """The pipeline, then the photometry of every chip."""
-    code, observation = reduced(order)
-    stacks = [chip.coadd for chip in observation.chips if chip.coadd is not None]
-    if not stacks:
-        return FAILED
-    config = order.config()
-    what, catalog = config.photometry, config.input.catalog
-    if "no_plots" in order.given:
-        what = replace(what, plots=False)
-    if not what.survey and not what.catalog and Path(catalog).is_file():
-        what = replace(what, catalog=catalog)
-    config = replace(config, photometry=what)
-    products = Products(observation.record.parent, order["band"])
-    if order.get("restart", False):
-        products.photometry_record.unlink(missing_ok=True)
-    code = max(code, measured(order, stacks, config, order["band"], products.photometry_record))
-    if config.run.pages:
-        from photometrus.htmlreport.page import try_report
-
-        try_report(observation.record.parent)  # once more, with what was found
-    return code
-
-
-def lightcurve(order: Order) -> int:
-    """One position on all stacks below a folder."""
-    from photometrus.io.results import write_table
-    from photometrus.io.whole import make_folder
-    from photometrus.photometry.curve import curve_below
-    from photometrus.plots.lightcurve import draw_light_curve
-
-    root, name, config = order["path"], order.get("grb_name", "target"), order.config()
-    system = config.photometry.magsys
-    with order.screen.progress() as progress:
-        table = curve_below(
-            root,
-            order["grb_ra"],
-            order["grb_dec"],
-            config,
-            band=order.get("band", ""),
-            t0_mjd=order.get("t0", math.nan),
-            progress=progress,
-        )
-    out = order.get("out", root)
-    make_folder(out)
-    path = out / f"lightcurve.{name}.ecsv"
-    write_table(path, table)
-    draw_light_curve(path.with_suffix(".png"), table, name)
-    columns = ("middle (UTC)", "band", "chip ", "magnitude ", "+- ", "3 sigma limit ", "S/N ",
-               "survey", "stack")  # fmt: skip
-    rows = [
-        (
-            str(row["date"]), str(row["band"]), f"{row['chip']}",
-            figure(float(row["mag"]), 3) if row["detection"] else "-",
-            figure(float(row["mag_err"]), 3) if row["detection"] else "-",
-            figure(float(row["limit_3sigma"]), 2), figure(float(row["snr"]), 1),
-            str(row["survey"]), str(row["coadd"]),
-        )
-        for row in table
-    ]  # fmt: skip
-    order.screen.table(f"{name}: {system} magnitudes", columns, rows)
-    lost = [(stack, "not measured", why) for stack, why in table.meta["lost"].items()]
-    order.screen.losses(lost)
-    order.screen.line(f"{path}")
-    order.screen.line(f"{path.with_suffix('.png')}")
-    return LOSSES if lost else DONE
 
 
 def stacks_in(folder: Path) -> list[Path]:
@@ -121,7 +129,7 @@ def stacks_in(folder: Path) -> list[Path]:
 
 
 def measured(
-    order: Order, stacks: list[Path], config: "Config", band: str, record: Path | None = None
+    order: "Order", stacks: list[Path], config: "Config", band: str, record: Path | None = None
 ) -> int:
     """Measure stacks one after the other and show what came of each; the exit code.
 
@@ -162,7 +170,7 @@ def _measured(
     config: "Config",
     each: "Each",
     progress: "Progress",
-    screen: Screen,
+    screen: "Screen",
 ) -> "Told":
     """What is told of a stack: measured now, or before."""
     from photometrus.photometry.recipe import measure_stack
@@ -180,7 +188,7 @@ def _measured(
     return one.told()
 
 
-def requested(order: Order, stack: Path, config: "Config", band: str) -> "PhotometryRequest":
+def requested(order: "Order", stack: Path, config: "Config", band: str) -> "PhotometryRequest":
     """What is wanted of a stack; UsageError for what contradicts itself."""
     from photometrus.photometry.request import PhotometryRequest
 
@@ -220,7 +228,7 @@ def _of_row(row: str, progress: "Progress", step: str, done: int, of: int) -> No
     progress(f"{row} {step}", done, of)
 
 
-def targets_of(order: Order) -> "tuple[Target, ...]":
+def targets_of(order: "Order") -> "tuple[Target, ...]":
     """The targets that were given; UsageError when one half of a position is missing."""
     from photometrus.sighting import Target
 
@@ -239,7 +247,7 @@ def targets_of(order: Order) -> "tuple[Target, ...]":
     return one + many
 
 
-def show(screen: Screen, results: "list[Told]", *, query: bool = False) -> None:
+def show(screen: "Screen", results: "list[Told]", *, query: bool = False) -> None:
     """The tables of what was measured, the targets, the notes, the files."""
     if not query:
         from photometrus.photometry.request import COLUMNS
@@ -249,11 +257,33 @@ def show(screen: Screen, results: "list[Told]", *, query: bool = False) -> None:
     for one in results:
         if one.refused:
             screen.warn(f"{one.name}: not calibrated: {one.refused}")
-        for note in one.notes:
-            screen.warn(f"note: {one.name}: {note}")
+        screen.notes(f"{one.name}: {note}" for note in one.notes)
         for target, _, sentence in one.sightings:
             screen.line(f"{one.name}: {target}: {sentence}")
         if len(one.sightings) == 1 and one.sightings[0][1] != "not covered":
             screen.raw("\n" + one.reports[0] + "\n" if one.reports else "")
         for path in one.made:
             screen.line(path)
+
+
+PHOTOMETRY = Command(
+    "photometry",
+    "magnitudes, limits and the transient, from a stack",
+    "Finds and measures the sources of a stack, calibrates them by a catalogue's stars, says how\n"
+    "deep the image is, and what is at the target's position. It needs -filepath or -stackpath;\n"
+    "the rest has defaults.",
+    {
+        "What": (FILEPATH, STACKPATH, replace(BAND, default="what the header says")),
+        "The target": AIMING,
+        "Calibration": CALIBRATING,
+        "What is made": MAKING,
+        "Running": (THREADS,),
+        "General": COMMON,
+    },
+    "photometrus photometry -filepath stack/coadd.Open-J.01599131-01599329.C2.fits.fz -band J"
+    " -survey VHS -grb_ra 344.57200 -grb_dec 1.02675 -grb_radius 5.0",
+    "Exit code 0: done; 1: failed; 2: the command was wrong; 3: a stack is not calibrated.\n"
+    "Beside the stack: coadd.*.ecsv, all sources; GRB_*.ecsv, the target; GRB_*_Report_*.txt,\n"
+    "ready for a circular; two pages of plots and a finding chart.",
+    run=photometry,
+)
