@@ -1,6 +1,6 @@
 """What a chip, a night and five years of the archive cost: by arithmetic from what was measured.
 
-    python benchmarks/archive_cost.py [--cpu 23] [--wall 16.4] [--memory 1.36] [--write]
+    python benchmarks/archive_cost.py [--cpu 15.3] [--wall 9.7] [--memory 1.16] [--write]
 
 Seconds and memory of a chip of nine ramps on two cores, `-keep final`, are read from the table in
 docs/performance.md (`make bench` writes it) unless they are given; --cpu is what ``time`` says of
@@ -116,7 +116,7 @@ chips go at once.
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cpu", type=float, default=23.0, help="processor seconds of a chip")
+    parser.add_argument("--cpu", type=float, default=15.3, help="processor seconds of a chip")
     parser.add_argument("--wall", type=float, help="its seconds on two cores")
     parser.add_argument("--memory", type=float, help="its memory, GB")
     parser.add_argument("--write", action="store_true", help="into docs/cluster.md")

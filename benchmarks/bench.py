@@ -6,7 +6,7 @@ Simulates a full-size chip, times each kernel beside the tool that people use fo
 against what the memory allows (`roofline`), the whole chip against the number of ramps (`chip`),
 four chips of a quarter of the size against chips and workers (`scaling`), and prints ratios with
 the machine and the versions. With --write the tables and plots go into docs/performance.md. About
-ten minutes; with --quick a small chip once, to see that it works.
+a quarter of an hour; with --quick a small chip once, to see that it works.
 """
 
 import argparse
