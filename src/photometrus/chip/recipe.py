@@ -77,13 +77,14 @@ def reduce_chip(
 def reduce(run: Run) -> ChipResult:
     """Everything, in order: the page of verbs."""
     opened = frames.open_frames(run)
-    catalog_of = meanwhile(partial(solution.reference_catalog, run, opened))
+    asked = meanwhile(partial(run.reference, solution.axis(opened)))
     tracks = frames.calibrate(run, opened, frames.choose_flat(run, opened))
     if run.config.run.pages:
         load_meanwhile("photometrus.plots.page")
     tracks = skies.first_sky(run, tracks)
     tracks = stars.find_stars(run, tracks)
-    tracks, catalog = solution.solve(run, tracks, catalog_of())
+    catalog = solution.reference_catalog(run, opened, asked)
+    tracks, catalog = solution.solve(run, tracks, catalog)
     solution.choose_pixel_area(run, tracks, catalog)
     judgement.judge(run, tracks)
     tracks, hidden, shallow = stars.hide_stars(run, tracks)

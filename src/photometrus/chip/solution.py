@@ -1,6 +1,6 @@
 """Where a chip's frames point, and what its stars say of its optics and its flat."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -140,13 +140,24 @@ def stored(run: Run, store: DistortionStore) -> Distortion | None:
     return found.relative_to(shared_factors(run.chip, run.shared))
 
 
-def reference_catalog(run: Run, frames: Sequence[Frame]) -> Table | None:
-    """The reference catalogue at the epoch of observation; None, with a note, without one."""
+def axis(frames: Sequence[Frame]) -> tuple[float, float]:
+    """Where the telescope pointed, RA and Dec in degrees: around it a catalogue is asked for."""
+    info = central([frame.info for frame in frames])
+    return info.ra_deg, info.dec_deg
+
+
+def reference_catalog(
+    run: Run, frames: Sequence[Frame], asked: Callable[[], Table | None]
+) -> Table | None:
+    """The reference catalogue at the epoch of observation; None, with a note, without one.
+
+    asked : gives what `run.reference` says of the frames' axis, when it is there
+    """
     info = central([frame.info for frame in frames])
     why = "none was asked for"
     table = None
     try:
-        table = run.reference((info.ra_deg, info.dec_deg))
+        table = asked()
     except PhotometrusError as error:
         why = str(error)
     if table is not None and len(table) < run.config.astrometry.min_matched:
