@@ -2,6 +2,7 @@
 
 import gzip
 import subprocess
+import threading
 
 import numpy as np
 import pytest
@@ -565,3 +566,21 @@ def test_a_folder_that_is_a_file_is_explained(tmp_path):
 
 def test_the_instrument_has_four_chips():
     assert sorted(CHIPS) == [1, 2, 3, 4]
+
+
+def test_an_image_can_be_read_while_it_is_written(tmp_path):
+    data = np.arange(1 << 22, dtype=np.float32).reshape(2048, 2048)
+    before, seen, done = data[::64, ::64].copy(), [], threading.Event()
+
+    def look():
+        while not done.is_set():
+            seen.append(np.array_equal(data[::64, ::64], before))
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    for k in range(3):
+        write_image(tmp_path / f"{k}.fits", data, fits.Header())
+    done.set()
+    reader.join()
+    assert seen
+    assert all(seen)

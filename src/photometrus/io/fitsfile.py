@@ -168,13 +168,24 @@ def product_header(source: fits.Header, wcs: WCS | None, shape: tuple[int, int])
 def write_image(path: Path, data: Any, header: fits.Header, *, sync: bool = True) -> None:
     """An image in the primary HDU, whole or not at all; `sync` as of `whole.whole`."""
     with whole(path, sync=sync) as part:
-        fits.PrimaryHDU(data, header).writeto(part, overwrite=True, output_verify="fix+ignore")
+        hdu = fits.PrimaryHDU(_only_read(data), header)
+        hdu.writeto(part, overwrite=True, output_verify="fix+ignore")
+
+
+def _only_read(data: Any) -> Any:
+    """The same array, not to be written to: astropy would swap its bytes in place while it writes.
+
+    Others may be reading it: the page is drawn of what is written meanwhile.
+    """
+    view = np.asarray(data).view()
+    view.flags.writeable = False
+    return view
 
 
 def write_with_flags(path: Path, data: Image, bad: Flags, header: fits.Header) -> None:
     """An image with its bad-pixel map in the extension BADPIX."""
     with whole(path) as part:
-        hdus = [fits.PrimaryHDU(data, header), fits.ImageHDU(bad, name="BADPIX")]
+        hdus = [fits.PrimaryHDU(_only_read(data), header), fits.ImageHDU(bad, name="BADPIX")]
         fits.HDUList(hdus).writeto(part, overwrite=True, output_verify="fix+ignore")
 
 
