@@ -85,9 +85,11 @@ class Arriving:
     def finish(self) -> None:
         """The plain file is complete: it gets its name, and nothing else stays. Raises OSError."""
         flush(self.part)
-        self.part.replace(self.goal)
+        # The name comes last: who is killed before begins anew, and nobody leaves anything behind.
         for leftover in self.goal.parent.glob(f"{self.goal.name}.*part*"):
-            _remove(leftover)
+            if leftover != self.part:
+                _remove(leftover)
+        self.part.replace(self.goal)
 
     def remove(self) -> None:
         """Take away what is not complete; what another source has left stays."""
